@@ -1,0 +1,1 @@
+"""The HTTP face on the Unix socket."""

@@ -1,0 +1,1 @@
+"""One readable function per ceremony, and what they share."""

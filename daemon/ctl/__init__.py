@@ -1,0 +1,1 @@
+"""tssctl, one file per noun."""

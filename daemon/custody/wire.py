@@ -1,0 +1,537 @@
+"""The frames that cross the wall between tssd and the custodian.
+
+A frame is a u32 big-endian length and one MessagePack value, at most `FRAME_MAX` bytes: `Call` towards the custodian, `Reply`
+towards tssd. Calls may overlap; a reply carries the number of its call. Decoding is strict: an unknown tag, an unknown field or
+a wrong type ends the connection.
+
+No type here has a field for a share, a share key, a nonce, a PIN or bytes to be signed as they are: what crosses is public,
+or sealed to the HSM, or sealed to a peer. The one exception is named: `PlainReceive` and `PlainMessage`, for committees that the
+custodian's own policy lists as plain.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+FRAME_MAX: Final = 1024 * 1024
+"""Bytes of one frame; the largest is a reply with 31 sealed copies of a share-sized message."""
+
+ProtocolName = Literal["gg18-v2", "gg18-v3"]
+ChannelName = Literal["sealed", "plain"]
+ShareTypeName = Literal["wallet", "admin", "recovery"]
+FailureKind = Literal[
+    "refused",  # the request contradicts policy, state or itself; trying again will not help
+    "altered",  # a sealed row does not open although the HSM is well
+    "credential",  # the PIN was refused; latched until the credential changes
+    "locked",  # waiting for a PIN
+    "token",  # the HSM is gone or unwell; probed until it is back
+    "busy",  # no room for another ceremony in the arena
+    "rate",  # the policy's rate limit
+    "unknown",  # no such ceremony here (any more)
+    "state",  # not possible at this point of the ceremony
+    "internal",  # our own invariant does not hold
+]
+
+
+class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="is", kw_only=True):
+    """Base of everything that crosses: frozen, strict, tagged by class name."""
+
+
+class Seat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One member of a committee. seat: Shamir coordinate, party_index + 1 at keygen, 1..65535."""
+
+    seat: int
+    party_id: str
+
+
+class SealedChunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One AES-256-GCM chunk: at most 12 KiB of data, the IV that was used, a 16-byte tag."""
+
+    data: bytes
+    iv: bytes
+    auth_tag: bytes
+
+
+class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the HSM sealed: format version, tier, KEK version, the wrapped share key (A256KW, 40 bytes), chunks."""
+
+    format: int
+    tier: Literal["A"]
+    kek_version: int
+    wrapped_key: bytes
+    recovery_wrapped: bytes | None
+    recovery_fingerprint: bytes | None
+    chunks: tuple[SealedChunk, ...]
+
+
+class ShareRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A share at rest with everything its seal is bound to. session: the ceremony that made it, 16 bytes."""
+
+    share_id: str
+    party_id: str
+    session: bytes
+    share_type: ShareTypeName
+    public_key: bytes
+    threshold: int
+    committee: tuple[Seat, ...]
+    seat: int
+    protocol: ProtocolName
+    channel: ChannelName
+    generation: int
+    transcript: bytes
+    """T of the ceremony that made it, 32 bytes; empty for plain committees."""
+    identities: tuple[bytes, ...]
+    """Identity key of each seat at that ceremony, 33 bytes each, in committee order; empty for plain committees."""
+    result_digest: bytes
+    """Digest of everything public that the parties must agree on, 32 bytes."""
+    sealed: Sealed
+
+
+class PreparedRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A sealed set of pre-parameters, for one keygen. fingerprints: SHA-256 of each value that must be unique."""
+
+    prepared_id: str
+    protocol: ProtocolName
+    fingerprints: tuple[bytes, ...]
+    sealed: Sealed
+
+
+class SignedPins(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The list of pinned peers as it was signed: body (docs/channel.md) and our identity key's signature."""
+
+    body: bytes
+    signature: bytes
+
+
+class OutFrame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Sealed bytes for the router. to: a party id, or None for everybody. round: the router's hint."""
+
+    to: str | None
+    round: int
+    data: bytes
+
+
+class FaultReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Why a ceremony failed. culprits: party ids, empty where nobody can be named."""
+
+    reason: str
+    detail: str
+    round: int
+    culprits: tuple[str, ...]
+    hearsay: tuple[str, ...]
+    """Party ids that an abort notice of a peer blames: shown, never counted."""
+    authenticated: bool
+    """False for plain committees: the sender was only the router's word."""
+    evidence: tuple[bytes, ...]
+
+
+# ---- Requests ----
+
+
+class GetStatus(Frame, frozen=True):
+    """Ask how the custodian and its HSM are. Answer: `Status`."""
+
+
+class BeginKeygen(Frame, frozen=True):
+    """Open a seat in a keygen. Answer: `Begun`. prepared is spent by this call, whatever comes of it."""
+
+    session: bytes
+    party_id: str
+    share_id: str
+    share_type: ShareTypeName
+    protocol: ProtocolName
+    channel: ChannelName
+    committee: tuple[Seat, ...]
+    threshold: int
+    prepared: PreparedRow | None
+    known_fingerprints: tuple[bytes, ...]
+    """Fingerprints of values that stored shares and committees already use."""
+    pins: SignedPins | None
+
+
+class BeginSigning(Frame, frozen=True):
+    """Open a seat in a signing with a share. Answer: `Begun`. signers: seats out of the row's committee, ours among them."""
+
+    session: bytes
+    row: ShareRow
+    confirmations: tuple[bytes, ...]
+    signers: tuple[int, ...]
+    message_hash: bytes
+    pins: SignedPins | None
+
+
+class Receive(Frame, frozen=True):
+    """One router payload for a ceremony, any bytes. Answer: `Progress`."""
+
+    ceremony: int
+    data: bytes
+
+
+class PlainReceive(Frame, frozen=True):
+    """One bare protocol message, for a plain committee only. Answer: `Progress`."""
+
+    ceremony: int
+    sender: str
+    data: bytes
+    broadcast: bool
+
+
+class Tick(Frame, frozen=True):
+    """Let time pass: repeats, acknowledgements, resends. Answer: `Progress`."""
+
+    ceremony: int
+
+
+class FinishKeygen(Frame, frozen=True):
+    """Seal the share that a keygen made. Answer: `KeygenFinished`; the same row again when asked again."""
+
+    ceremony: int
+
+
+class FinishSigning(Frame, frozen=True):
+    """Fetch the signature. Answer: `SigningFinished`."""
+
+    ceremony: int
+
+
+class Confirm(Frame, frozen=True):
+    """Sign and send our confirmation, in state `result`. For a keygen its row must have been stored, durably. Answer: `Progress`."""
+
+    ceremony: int
+
+
+class ConfirmRow(Frame, frozen=True):
+    """After a restart: open a pending row, check it and sign its confirmation again. Answer: `Statement`."""
+
+    row: ShareRow
+
+
+class CheckConfirmations(Frame, frozen=True):
+    """Which of these statements confirm this row. Answer: `ConfirmedBy`."""
+
+    row: ShareRow
+    confirmations: tuple[bytes, ...]
+
+
+class Abort(Frame, frozen=True):
+    """End a ceremony and wipe it; a signed notice goes to the peers. Answer: `Progress`, its last."""
+
+    ceremony: int
+    reason: str
+
+
+class AbortUnknown(Frame, frozen=True):
+    """A signed notice for a session that was under way before a restart. Answer: `Statement`."""
+
+    session: bytes
+    party_id: str
+    seat: int
+    reason: str
+
+
+class Forget(Frame, frozen=True):
+    """Wipe a ceremony without a word to anybody (after completion). Answer: `Done`."""
+
+    ceremony: int
+
+
+class OpenAndCheck(Frame, frozen=True):
+    """Open a row, check the share against everything the row says, wipe it. Answer: `Done`."""
+
+    row: ShareRow
+
+
+class Reseal(Frame, frozen=True):
+    """Open a row and seal it under a fresh share key and the current KEK. Answer: `Resealed`."""
+
+    row: ShareRow
+
+
+class NewKekVersion(Frame, frozen=True):
+    """Make the next version of the KEK; rows are then resealed one by one. Answer: `Status`."""
+
+
+class Revoke(Frame, frozen=True):
+    """Remember for ever that this share must not be used. Answer: `Done`."""
+
+    share_id: str
+
+
+class Prepare(Frame, frozen=True):
+    """Work on a set of pre-parameters for at most `milliseconds`. Answer: `Preparing`; continued by the next call."""
+
+    protocol: ProtocolName
+    milliseconds: int
+
+
+class Checkpoint(Frame, frozen=True):
+    """Sign the head of the audit log together with the custodian's own chain. Answer: `Checkpointed`."""
+
+    audit_count: int
+    audit_head: bytes
+
+
+class VerifyPins(Frame, frozen=True):
+    """Is this list ours, whole and not older than the newest we signed? Answer: `Pins`."""
+
+    pins: SignedPins
+
+
+class Succeed(Frame, frozen=True):
+    """Replace a pinned identity by its signed successor (docs/channel.md). Answer: `Pins`."""
+
+    pins: SignedPins
+    statement: bytes
+
+
+# Operator's requests: refused unless the custodian was started with --operator, on a terminal, for one command.
+
+
+class InitToken(Frame, frozen=True):
+    """Make KEK, identity and backup key on the token. Answer: `Status`."""
+
+
+class Doctor(Frame, frozen=True):
+    """Run the conformance checks. Answer: `DoctorReport`."""
+
+
+class EditPins(Frame, frozen=True):
+    """Add, replace or remove one pin and sign the list with the next number. Answer: `Pins`."""
+
+    pins: SignedPins | None
+    action: Literal["add", "replace", "remove"]
+    node: str
+    identity: bytes | None
+    patterns: tuple[str, ...]
+
+
+class SignSuccession(Frame, frozen=True):
+    """State, signed by the present identity key, that another identity key succeeds it. Answer: `Statement`."""
+
+    successor: bytes
+
+
+Request = (
+    GetStatus
+    | BeginKeygen
+    | BeginSigning
+    | Receive
+    | PlainReceive
+    | Tick
+    | FinishKeygen
+    | FinishSigning
+    | Confirm
+    | ConfirmRow
+    | CheckConfirmations
+    | Abort
+    | AbortUnknown
+    | Forget
+    | OpenAndCheck
+    | Reseal
+    | NewKekVersion
+    | Revoke
+    | Prepare
+    | Checkpoint
+    | VerifyPins
+    | Succeed
+    | InitToken
+    | Doctor
+    | EditPins
+    | SignSuccession
+)
+
+
+# ---- Answers ----
+
+
+class Done(Frame, frozen=True):
+    """Nothing to tell but that it is done."""
+
+
+class Status(Frame, frozen=True):
+    """State of the secret side."""
+
+    state: Literal["ready", "starting", "locked", "credential", "token"]
+    reason: str
+    """What is wrong and what to do next, in the operator's words; empty when ready."""
+    token_label: str
+    token_serial: str
+    token_model: str
+    tier: Literal["A", ""]
+    kek_version: int
+    identity: bytes
+    """Our identity key, 33 bytes; empty while the token is away."""
+    pins_number: int
+    chain_count: int
+    chain_head: bytes
+    ceremonies: int
+    arena_used: int
+    arena_size: int
+    hsm_operations: int
+    hsm_errors: int
+    plain_committees: int
+
+
+class Begun(Frame, frozen=True):
+    """A ceremony is open. ceremony: its number until it is forgotten."""
+
+    ceremony: int
+    frames: tuple[OutFrame, ...]
+    plain: tuple[PlainMessage, ...]
+
+
+class PlainMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One bare protocol message of a plain committee. to: a party id, or None for everybody."""
+
+    to: str | None
+    round: int
+    data: bytes
+    broadcast: bool
+
+
+class Progress(Frame, frozen=True):
+    """Where a ceremony stands, and what is to be sent.
+
+    state: hello (waiting for the peers' hellos), running, result (Finish*, store, then Confirm), confirming, complete, failed.
+    """
+
+    state: Literal["hello", "running", "result", "confirming", "complete", "failed"]
+    round: int
+    rounds: int
+    steps: int
+    """Counts protocol progress only: what the stall clock watches."""
+    waits_for: tuple[str, ...]
+    frames: tuple[OutFrame, ...]
+    plain: tuple[PlainMessage, ...]
+    confirmations: tuple[bytes, ...]
+    """All statements held so far, ours included."""
+    drops: int
+    fault: FaultReport | None
+
+
+class KeygenFinished(Frame, frozen=True):
+    """The sealed share, to be stored as pending before `Confirm`."""
+
+    row: ShareRow
+    fingerprints: tuple[bytes, ...]
+
+
+class SigningFinished(Frame, frozen=True):
+    """signature: r||s, 64 bytes, low s, verified; recovery_id: 0..3."""
+
+    signature: bytes
+    recovery_id: int
+    public_key: bytes
+
+
+class Statement(Frame, frozen=True):
+    """A signed statement in the form the peers take it."""
+
+    data: bytes
+
+
+class ConfirmedBy(Frame, frozen=True):
+    """Party ids whose confirmation holds for the row, and those still missing."""
+
+    confirmed: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+class Resealed(Frame, frozen=True):
+    """The same share under the current KEK."""
+
+    row: ShareRow
+
+
+class Preparing(Frame, frozen=True):
+    """Progress of the search; prepared is set when it is found."""
+
+    permille: int
+    prepared: PreparedRow | None
+
+
+class Checkpointed(Frame, frozen=True):
+    """signature (64 bytes) by the identity key over audit head and chain head, as docs/channel.md says."""
+
+    audit_count: int
+    audit_head: bytes
+    chain_count: int
+    chain_head: bytes
+    identity: bytes
+    signature: bytes
+
+
+class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One pinned node. patterns: party ids, in which only `*` is special."""
+
+    node: str
+    identity: bytes
+    patterns: tuple[str, ...]
+
+
+class Pins(Frame, frozen=True):
+    """A verified (or newly signed) list."""
+
+    number: int
+    pins: tuple[Pin, ...]
+    signed: SignedPins
+
+
+class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One conformance check. proved: what the outcome shows, in a sentence."""
+
+    name: str
+    outcome: Literal["pass", "fail", "warn", "skip"]
+    proved: str
+
+
+class DoctorReport(Frame, frozen=True):
+    """All checks and the tier they allow."""
+
+    tier: Literal["A", ""]
+    verdict: str
+    checks: tuple[Check, ...]
+
+
+class Failure(Frame, frozen=True):
+    """The request was not carried out. message: what went wrong and what to do next, without secrets."""
+
+    kind: FailureKind
+    message: str
+    field: str
+    """The argument or row field it is about; may be empty."""
+
+
+Answer = (
+    Done
+    | Status
+    | Begun
+    | Progress
+    | KeygenFinished
+    | SigningFinished
+    | Statement
+    | ConfirmedBy
+    | Resealed
+    | Preparing
+    | Checkpointed
+    | Pins
+    | DoctorReport
+    | Failure
+)
+
+
+class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A numbered request. now_ms: tssd's monotonic clock, for the channel's timers."""
+
+    number: int
+    now_ms: int
+    request: Request
+
+
+class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The answer to the call of the same number."""
+
+    number: int
+    answer: Answer

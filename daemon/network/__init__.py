@@ -1,0 +1,1 @@
+"""Coordinator, router, peers and event sinks."""

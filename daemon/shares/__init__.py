@@ -1,0 +1,1 @@
+"""The share store and the audit log."""

@@ -1,0 +1,1 @@
+"""A coordinator, a router and n real daemons on one machine."""
