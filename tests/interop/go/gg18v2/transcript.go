@@ -7,6 +7,8 @@ import (
 	"github.com/bnb-chain/tss-lib/v2/tss"
 )
 
+var nonces = []*big.Int{nil}
+
 func setNonce(_ *tss.Parameters, nonce *big.Int) error {
 	if nonce != nil {
 		return errors.New("tss-lib v2 has no session nonce")

@@ -146,15 +146,25 @@ func (l library) sessions(saves [5]json.RawMessage, keys [5]keygen.LocalPartySav
 		out[name] = hex.EncodeToString(p.SSID())
 		return nil
 	}
-	made, err := l.Keygen(seats.Keygen{Seat: seat, PreParams: preParams})
-	if err := add("keygen, all five", made, err); err != nil {
-		return nil, err
-	}
-	for name, count := range map[string]int{"signing, first three, message 42": 3, "signing, all five, message 42": 5} {
-		seat.Keys = keys[0].Ks[:count]
-		made, err := l.Signing(seats.Signing{Seat: seat, Save: saves[0], Message: big.NewInt(42)})
-		if err := add(name, made, err); err != nil {
+	for _, nonce := range nonces {
+		seat.Nonce, seat.Keys = nonce, keys[0].Ks
+		suffix := ""
+		if nonce != nil {
+			suffix = ", nonce " + text(nonce)
+		}
+		made, err := l.Keygen(seats.Keygen{Seat: seat, PreParams: preParams})
+		if err := add("keygen, all five"+suffix, made, err); err != nil {
 			return nil, err
+		}
+		for name, count := range map[string]int{"first three": 3, "all five": 5} {
+			seat.Keys = keys[0].Ks[:count]
+			for _, message := range []int64{0, 42} {
+				made, err := l.Signing(seats.Signing{Seat: seat, Save: saves[0], Message: big.NewInt(message)})
+				name := fmt.Sprintf("signing, %s, message %d%s", name, message, suffix)
+				if err := add(name, made, err); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
 	return out, nil

@@ -6,6 +6,9 @@ import (
 	"github.com/bnb-chain/tss-lib/v3/tss"
 )
 
+// nonces has none, a small one and one of 256 bits.
+var nonces = []*big.Int{nil, big.NewInt(7), new(big.Int).Lsh(big.NewInt(3), 254)}
+
 func setNonce(params *tss.Parameters, nonce *big.Int) error {
 	params.SetSessionNonce(nonce)
 	return nil
