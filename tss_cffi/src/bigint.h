@@ -96,9 +96,13 @@ INTERNAL uint64_t big_mul_add(big r, big a, big b, big c);
 INTERNAL void big_shift_left(big r, big a, size_t bits);
 INTERNAL void big_shift_right(big r, big a, size_t bits);
 
-/** quotient (a.n limbs at least) and remainder r = a mod m (r.n >= m.n) by any m > 0 whose top limb is not zero. */
+/** quotient (a.n limbs at least) and remainder r = a mod m (r.n >= m.n) by a PUBLIC m > 0 whose top limb is not zero: GMP looks its
+ *  reciprocal up in a table. By secret odd numbers: mod_reduce and big_divide_exact. */
 INTERNAL void big_divide(big quotient, big r, big a, big m);
 INTERNAL void big_mod(big r, big a, big m);
+
+/** r = a / m for odd m that divides a: L(u) = (u - 1)/N. r.n <= a.n, the quotient MUST fit. */
+INTERNAL void big_divide_exact(big r, big a, big m);
 
 /** r = a^-1 mod m for odd m > 1, any a (r.n = m.n, a.n <= m.n, a < m). Returns 1, or 0 when there is none and r is meaningless. */
 INTERNAL uint64_t big_inverse_odd(big r, big a, big m);
@@ -128,7 +132,8 @@ typedef struct modulus {
     uint64_t inverse;                 /* -m^-1 mod 2^64 */
 } modulus;
 
-/** m > 1, odd, its top limb not zero, at most BIG_MODULUS_LIMBS. The value may be secret; then so is the modulus object. */
+/** m > 1, odd, its top limb not zero, at most BIG_MODULUS_LIMBS. The value may be secret, its bit length is not; if it is secret, so is
+ *  the modulus object. */
 INTERNAL void modulus_init(modulus *m, big value);
 INTERNAL big modulus_value(const modulus *m);
 
@@ -160,14 +165,12 @@ INTERNAL MUST_USE bool mod_exp_product_var(big r, const big *base, const big *ex
 typedef struct fixed_base fixed_base;
 typedef enum fixed_place { FIXED_HEAP, FIXED_ARENA } fixed_place; /* FIXED_ARENA where modulus or base are secret */
 
-/** A table for exponents of up to exponent_bits, made for about `uses` of them (more uses: larger table; at most max_len bytes).
- *  NULL: no memory. m must outlive it. base < m. */
+/** A table for exponents of up to exponent_bits, as large as pays for about `uses` of them (at most max_len bytes, if that is possible).
+ *  secret_exponents: it is made for fixed_exp_product, whose lookups read a whole table each; otherwise for fixed_exp_product_var.
+ *  Either function works with either. NULL: no memory. m must outlive it. base < m. */
 INTERNAL MUST_USE fixed_base *fixed_base_new(
-    const modulus *m, big base, size_t exponent_bits, size_t uses, size_t max_len, fixed_place place);
+    const modulus *m, big base, size_t exponent_bits, size_t uses, bool secret_exponents, size_t max_len, fixed_place place);
 INTERNAL void fixed_base_free(fixed_base *table);
-
-/** What fixed_base_new would allocate. */
-INTERNAL size_t fixed_base_len(const modulus *m, size_t exponent_bits, size_t uses, size_t max_len);
 
 /** r = product of table[i]^exponent[i], one modulus, count >= 1. Exponents have at most the table's bits: limbs above MUST be 0. */
 INTERNAL void fixed_exp_product(big r, const fixed_base *const *table, const big *exponent, size_t count);
@@ -175,26 +178,30 @@ INTERNAL void fixed_exp_product_var(big r, const fixed_base *const *table, const
 
 /* ---- Known factors. SECRET: keep it in the arena. ----
  *
- * N = p q for two different odd primes of one width (p.n = q.n, top bits set, so N fills 2 p.n limbs). Bases must be units; results mod N
- * are 2 p.n wide, mod N^2 4 p.n. Exponents are of any width and are reduced modulo the group orders (so long ones are as cheap as
- * short ones; `_var` skips the reduction where the exponent is short). Fields may be read. */
+ * N = p q for two different primes = 3 mod 4 of one width (p.n = q.n <= BIG_MODULUS_LIMBS / 4, top bits set). Bases must be units; results
+ * mod N are 2 p.n wide, mod N^2 4 p.n. Fields may be read. */
 
 typedef struct crt {
     modulus p, q;             /* k limbs */
+    modulus p_half, q_half;   /* (p-1)/2, (q-1)/2: k limbs, odd */
     modulus pp, qq;           /* p^2, q^2: 2k limbs */
     modulus n;                /* N: 2k limbs */
-    modulus nn;               /* N^2: 4k limbs; only valid if 4k <= BIG_MODULUS_LIMBS */
     uint64_t p_inverse[BIG_MODULUS_LIMBS / 4];  /* p^-1 mod q */
     uint64_t pp_inverse[BIG_MODULUS_LIMBS / 2]; /* p^-2 mod q^2 */
 } crt;
 
-INTERNAL void crt_init(crt *c, big p, big q);
+/** Returns 1, or 0 when p and q are not coprime (then c is meaningless). That they are prime is not checked. */
+INTERNAL uint64_t crt_init(crt *c, big p, big q);
+
+/** r = e mod p-1, given half, the modulus (p-1)/2: an exponent for mod_exp modulo p. r.n = half->n. */
+INTERNAL void crt_reduce_exponent(big r, big e, const modulus *half);
 
 /** r mod N with r = rp mod p, r = rq mod q; likewise mod N^2 from residues mod p^2, q^2. */
 INTERNAL void crt_combine(big r, big rp, big rq, const crt *c);
 INTERNAL void crt_combine_square(big r, big rp, big rq, const crt *c);
 
-/** r = product of base[i]^exponent[i] mod N; base[i] of any width up to BIG_MAX_LIMBS; count <= MOD_PRODUCT_MAX. */
+/** r = product of base[i]^exponent[i] mod N; bases and exponents of any width up to BIG_MAX_LIMBS; count <= MOD_PRODUCT_MAX. Exponents
+ *  wider than p are reduced mod p-1 and q-1 first: long ones cost no more. */
 INTERNAL void crt_exp_product(big r, const big *base, const big *exponent, size_t count, const crt *c);
 INTERNAL void crt_exp_product_var(big r, const big *base, const big *exponent, size_t count, const crt *c);
 INTERNAL void crt_exp(big r, big base, big exponent, const crt *c);
@@ -202,7 +209,7 @@ INTERNAL void crt_exp(big r, big base, big exponent, const crt *c);
 /** r[i] = base[i]^exponent mod N. */
 INTERNAL void crt_exp_many(const big *r, const big *base, size_t count, big exponent, const crt *c);
 
-/** The same mod N^2. */
+/** The same mod N^2; exponents are taken as they are. */
 INTERNAL void crt_exp_product_square(big r, const big *base, const big *exponent, size_t count, const crt *c);
 INTERNAL void crt_exp_product_square_var(big r, const big *base, const big *exponent, size_t count, const crt *c);
 
