@@ -34,15 +34,15 @@ MESSAGE: Final = 0x5EED << 240  # what benchmarks sign; any number below the gro
 Json = dict[str, Any]
 
 
-class GoMissing(Exception):  # noqa: N818  a state of the machine, not an error
+class GoMissing(Exception):
     """This machine has no Go, or one too old for the modules; the text says which."""
 
 
-class GoDied(Exception):  # noqa: N818  tss-lib panics on some hostile messages: its end, not our error
+class GoDied(Exception):
     """The process ended, as it does when tss-lib panics; the text is the end of what it wrote to stderr."""
 
 
-class GoRefused(Exception):  # noqa: N818  likewise the other side's word
+class GoRefused(Exception):
     """The arguments were not taken."""
 
 
@@ -108,7 +108,12 @@ class GoSeat:
         self._take(events)
 
     def receive(self, sender: int, letter: Letter) -> None:
-        """Hand over one message. A fault is kept in `fault`, not raised."""
+        """Hand over one message. A fault is kept in `fault`, not raised; what comes after it is dropped.
+
+        tss-lib goes on computing with what a failed round left behind, and panics.
+        """
+        if self.fault is not None:
+            return
         payload = base64.b64encode(letter.payload).decode()
         command = {"party": self._name, "from": sender, "broadcast": letter.broadcast, "bytes": payload}
         self._take(self._parties.ask("receive", command))
@@ -169,7 +174,7 @@ class GoParties:
         self._process.communicate()
         self._stderr.close()
 
-    def keygen(  # noqa: D417  the module's docstring has the threshold
+    def keygen(
         self,
         own: int,
         keys: Sequence[int],
@@ -190,7 +195,7 @@ class GoParties:
         """
         return self._seat("keygen", own, keys, threshold, {"preparams": pre_parameters, "seed": seed, "nonce": nonce})
 
-    def signing(  # noqa: D417  as above
+    def signing(
         self,
         own: int,
         keys: Sequence[int],

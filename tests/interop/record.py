@@ -80,9 +80,7 @@ def keygen(parties: GoParties, t: int, n: int) -> tuple[Json, list[Json]]:
     keys = list(range(1, n + 1))
     seeds = [f"{parties.profile} keygen {t}-of-{n} party {key}" for key in keys]
     sets = vectors.pre_parameters()
-    seats = [
-        parties.keygen(key, keys, t, made, seed=seed) for key, made, seed in zip(keys, sets, seeds, strict=False)
-    ]
+    seats = [parties.keygen(key, keys, t, made, seed=seed) for key, made, seed in zip(keys, sets, seeds, strict=False)]
     messages = transcript(seats)
     (ssid,) = {seat.ssid for seat in seats}
     assert ssid is not None
