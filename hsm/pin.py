@@ -1,0 +1,233 @@
+"""The PIN, held in locked C memory for as long as a login takes, and the latch that lets a wrong one be tried only once."""
+
+import json
+import os
+import stat
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Self
+
+from hsm._direct import ffi, lib
+from hsm.errors import CredentialRefused, HsmError, check, class_of
+
+READABLE_BY_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+@dataclass(frozen=True)
+class CredentialIdentity:
+    """Which credential this is, told without a digest of it: a digest of a short PIN is the PIN.
+
+    Any write to a file changes its times, and a new file has another inode, so a changed credential never has an old
+    identity. `touch` gives the same PIN another chance, knowingly.
+    """
+
+    source: str
+    device: int
+    inode: int
+    modified_ns: int
+    changed_ns: int
+    size: int
+
+
+class Pin:
+    """Where the PIN comes from. Never holds it in Python; prints nothing of it.
+
+    A file is read anew at each login. A typed PIN is kept in locked memory until `close`, so that a token that comes
+    back is logged in to without asking; it does not outlive the process.
+    """
+
+    def __init__(self, path: Path | None, identity_of: Path | None, typed: Any) -> None:  # noqa: ANN401  (cffi handle)
+        """Not for callers: see `from_file` and `from_prompt`."""
+        self._path = path
+        self._identity_of = identity_of
+        self._typed = typed
+
+    @classmethod
+    def from_file(cls, path: Path, *, identity_of: Path | None = None) -> Self:
+        """A PIN file or systemd credential: the first line, 1..256 bytes.
+
+        Args:
+            path: A regular file of ours, or root's, that nobody else may read: mode 0400 or 0600.
+            identity_of: The file whose identity the latch goes by, where `path` is a copy made anew at each start, as
+                systemd's are: the `LoadCredential=` source. It need not be readable. Without it the identity of such a
+                copy is its name and size alone, which errs on the side of staying latched.
+
+        Raises:
+            CredentialRefused: The file is not there, or is open to others.
+        """
+        pin = cls(path, identity_of, None)
+        os.close(pin._open())
+        return pin
+
+    @classmethod
+    def from_prompt(cls, prompt: str = "HSM PIN: ", terminal: Path = Path("/dev/tty")) -> Self:
+        """Ask on the terminal, without echo.
+
+        Raises:
+            CredentialRefused: There is no terminal, or the operator broke off.
+        """
+        typed = lib.hsm_pin_ask(os.fsencode(terminal), prompt.encode())
+        if typed == ffi.NULL:
+            raise CredentialRefused(f"no PIN was typed: {os.strerror(ffi.errno)}")
+        return cls(None, None, ffi.gc(typed, lib.hsm_pin_free))
+
+    def __repr__(self) -> str:
+        return f"<Pin from {self._path or 'the terminal'}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a PIN does not leave the process")
+
+    def close(self) -> None:
+        """Wipe a typed PIN."""
+        if self._typed is not None:
+            ffi.release(self._typed)
+            self._typed = None
+
+    def identity(self) -> CredentialIdentity | None:
+        """What the latch goes by; None for a typed PIN, which is another credential each time.
+
+        Raises:
+            CredentialRefused: The file is gone.
+        """
+        if self._path is None:
+            return None
+        source = self._identity_of or self._path
+        try:
+            found = source.stat()
+        except OSError as error:
+            raise CredentialRefused(f"PIN file {source}: {error.strerror}") from error
+        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+        if credentials and source.is_relative_to(credentials):
+            return CredentialIdentity(str(source), 0, 0, 0, 0, found.st_size)
+        return CredentialIdentity(
+            str(source), found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+        )
+
+    def login(self, module: Any, session: int) -> int:  # noqa: ANN401  (cffi handle)
+        """C_Login as the normal user; the token's answer as a CKR code.
+
+        Raises:
+            CredentialRefused: There is no PIN to be had; the token was not asked.
+        """
+        if self._path is None:
+            if self._typed is None:
+                raise CredentialRefused("the typed PIN is gone: locked, waiting for PIN")
+            return int(lib.hsm_login(module, session, self._typed))
+        descriptor = self._open()
+        try:
+            pin = lib.hsm_pin_read(descriptor)
+            if pin == ffi.NULL:
+                raise CredentialRefused(f"PIN file {self._path}: {os.strerror(ffi.errno)}")
+        finally:
+            os.close(descriptor)
+        try:
+            return int(lib.hsm_login(module, session, pin))
+        finally:
+            lib.hsm_pin_free(pin)
+
+    def _open(self) -> int:
+        try:
+            # Not a FIFO's open that waits for a writer, and not through a link somebody else can turn.
+            descriptor = os.open(str(self._path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            raise CredentialRefused(f"PIN file {self._path}: {error.strerror}") from error
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            problem = "is not a regular file"
+        elif found.st_mode & READABLE_BY_OTHERS:
+            problem = f"has mode {stat.S_IMODE(found.st_mode):04o}; must be 0400 or 0600"
+        elif found.st_uid not in (os.geteuid(), 0):
+            problem = f"belongs to uid {found.st_uid}; must belong to uid {os.geteuid()} or root"
+        else:
+            return descriptor
+        os.close(descriptor)
+        raise CredentialRefused(f"PIN file {self._path} {problem}")
+
+
+class _Outcome(StrEnum):
+    TRYING = "trying"
+    REFUSED = "refused"
+    ACCEPTED = "accepted"
+
+
+class PinLatch:
+    """One file in a state directory that remembers what became of the last credential.
+
+    It says `trying` on disk before the token is asked, so that neither a crash nor a power cut in the middle gives a wrong
+    PIN a second chance: most tokens lock for good after a few. A credential this token has accepted before may be tried
+    again after an unknown outcome (a hung login, a killed process): had it been wrong, it would be `refused`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """`directory` exists and is ours alone."""
+        self._file = directory / "pin-latch.json"
+
+    def login(self, module: Any, session: int, pin: Pin, serial: str) -> int:  # noqa: ANN401  (cffi handle)
+        """Log in unless this credential was refused before; the token's answer as a CKR code.
+
+        Raises:
+            CredentialRefused: Latched, or no PIN; the token was not asked.
+        """
+        identity = pin.identity()
+        if identity is None:
+            return pin.login(module, session)
+        before = self._read()
+        same = before is not None and before["credential"] == asdict(identity)
+        accepted_here = same and before is not None and before["accepted_by"] == serial
+        if same and before is not None and before["outcome"] != _Outcome.ACCEPTED and not (
+            before["outcome"] == _Outcome.TRYING and accepted_here
+        ):
+            raise CredentialRefused(
+                f"latched: the token refused this PIN ({before['code'] or 'outcome unknown'}) and it is not tried again; "
+                f"correct {identity.source}, or touch it to try the same PIN once more"
+            )
+        self._write(identity, _Outcome.TRYING, serial if accepted_here else None, None)
+        rv = pin.login(module, session)
+        self.settle(identity, rv, serial if accepted_here else None, serial)
+        return rv
+
+    def settle(self, identity: CredentialIdentity, rv: int, accepted_by: str | None, serial: str) -> None:
+        """Write down what the token said."""
+        if rv in (0, _ALREADY_LOGGED_IN):
+            self._write(identity, _Outcome.ACCEPTED, serial, None)
+        elif issubclass(class_of(rv), CredentialRefused):
+            self._write(identity, _Outcome.REFUSED, None, f"0x{rv:x}")
+        elif accepted_by is None:
+            # The token answered, but not about the PIN (it is gone, or busy): it was not tried.
+            self.release()
+
+    def release(self) -> None:
+        """Forget everything: the same credential may be tried again. An operator's decision."""
+        self._file.unlink(missing_ok=True)
+        self._sync_directory()
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            read = json.loads(self._file.read_bytes())
+            if set(read) != {"credential", "outcome", "accepted_by", "code"}:
+                raise ValueError("unknown fields")
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            # Rather locked than a wrong PIN tried again because a file was damaged.
+            raise CredentialRefused(f"{self._file} is damaged: {error}; remove it to try the PIN") from error
+        return dict(read)
+
+    def _write(self, identity: CredentialIdentity, outcome: _Outcome, accepted_by: str | None, code: str | None) -> None:
+        record = {"credential": asdict(identity), "outcome": outcome, "accepted_by": accepted_by, "code": code}
+        fresh = self._file.with_suffix(".new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:  # noqa: PTH123  (a descriptor has no path)
+            file.write(json.dumps(record).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._file)
+        self._sync_directory()
+
+    def _sync_directory(self) -> None:
+        directory = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
