@@ -1,12 +1,12 @@
 """The frames that cross the wall between tssd and the custodian.
 
-A frame is a u32 big-endian length and one MessagePack value, at most `FRAME_MAX` bytes: `Call` towards the custodian, `Reply`
-towards tssd. Calls may overlap; a reply carries the number of its call. Decoding is strict: an unknown tag, an unknown field or
-a wrong type ends the connection.
+A frame is a u32 big-endian length and one MessagePack value: a `Call` towards the custodian, a `Reply` towards tssd.
+Calls may overlap; a reply carries the number of its call; calls for one ceremony are carried out in the order they came.
+Decoding is strict: an unknown tag, an unknown field or a wrong type ends the connection.
 
-No type here has a field for a share, a share key, a nonce, a PIN or bytes to be signed as they are: what crosses is public,
-or sealed to the HSM, or sealed to a peer. The one exception is named: `PlainReceive` and `PlainMessage`, for committees that the
-custodian's own policy lists as plain.
+No type here has a field for a share, a share key, a nonce, a PIN or bytes to be signed as they are: what crosses is
+public, or sealed to the HSM, or sealed to a peer. The one exception is named: `PlainReceive` and `PlainMessage`, for
+committees that the custodian's own policy lists as plain.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from typing import Final, Literal
 
 import msgspec
 
-FRAME_MAX: Final = 1024 * 1024
-"""Bytes of one frame; the largest is a reply with 31 sealed copies of a share-sized message."""
+HEADER_LENGTH: Final = 4
+CALL_MAX: Final = 1024 * 1024
+"""Bytes of a call; the largest carries a router payload or a row with its confirmations."""
+REPLY_MAX: Final = 16 * 1024 * 1024
+"""Bytes of a reply; the largest has 31 sealed copies of a message of 256 KiB."""
 
 ProtocolName = Literal["gg18-v2", "gg18-v3"]
 ChannelName = Literal["sealed", "plain"]
@@ -86,6 +89,8 @@ class ShareRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Identity key of each seat at that ceremony, 33 bytes each, in committee order; empty for plain committees."""
     result_digest: bytes
     """Digest of everything public that the parties must agree on, 32 bytes."""
+    confirmation: bytes
+    """Body of our confirmation (docs/channel.md), to be signed again after a restart; empty for plain committees."""
     sealed: Sealed
 
 
@@ -152,7 +157,10 @@ class BeginKeygen(Frame, frozen=True):
 
 
 class BeginSigning(Frame, frozen=True):
-    """Open a seat in a signing with a share. Answer: `Begun`. signers: seats out of the row's committee, ours among them."""
+    """Open a seat in a signing with a share. Answer: `Begun`.
+
+    signers: seats out of the row's committee, ascending, ours among them.
+    """
 
     session: bytes
     row: ShareRow
@@ -197,7 +205,10 @@ class FinishSigning(Frame, frozen=True):
 
 
 class Confirm(Frame, frozen=True):
-    """Sign and send our confirmation, in state `result`. For a keygen its row must have been stored, durably. Answer: `Progress`."""
+    """Sign and send our confirmation, in state `result`. Answer: `Progress`.
+
+    For a keygen the row must have been stored, durably.
+    """
 
     ceremony: int
 
@@ -273,6 +284,16 @@ class Checkpoint(Frame, frozen=True):
     audit_head: bytes
 
 
+class ShowCheckpoint(Frame, frozen=True):
+    """Show the newest checkpoint that was signed. Answer: `Done`.
+
+    Where the custodian's own chain is missing, shorter or another one, its state was rolled back: this and every use of
+    a key is refused from then on.
+    """
+
+    checkpoint: Checkpointed
+
+
 class VerifyPins(Frame, frozen=True):
     """Is this list ours, whole and not older than the newest we signed? Answer: `Pins`."""
 
@@ -334,6 +355,7 @@ Request = (
     | Revoke
     | Prepare
     | Checkpoint
+    | ShowCheckpoint
     | VerifyPins
     | Succeed
     | InitToken
@@ -394,7 +416,8 @@ class PlainMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 class Progress(Frame, frozen=True):
     """Where a ceremony stands, and what is to be sent.
 
-    state: hello (waiting for the peers' hellos), running, result (Finish*, store, then Confirm), confirming, complete, failed.
+    state: hello (waiting for the peers' hellos), running, result (Finish*, store, then Confirm), confirming, complete,
+    failed. A plain committee knows neither hello nor confirming: after result, `Confirm` makes it complete.
     """
 
     state: Literal["hello", "running", "result", "confirming", "complete", "failed"]
@@ -535,3 +558,60 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     number: int
     answer: Answer
+
+
+class Broken(Exception):
+    """What arrived is no frame of ours: the connection is of no further use."""
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_calls: Final = msgspec.msgpack.Decoder(Call)
+_replies: Final = msgspec.msgpack.Decoder(Reply)
+
+
+def encode(value: Call | Reply) -> bytes:
+    """Length and value, ready to be written.
+
+    Raises:
+        Broken: It is longer than CALL_MAX or REPLY_MAX.
+    """
+    body = _encoder.encode(value)
+    if len(body) > (CALL_MAX if isinstance(value, Call) else REPLY_MAX):
+        raise Broken(f"a frame of {len(body)} bytes")
+    return len(body).to_bytes(HEADER_LENGTH, "big") + body
+
+
+def body_length(header: bytes, limit: int) -> int:
+    """How many bytes follow a header of `HEADER_LENGTH` bytes.
+
+    Raises:
+        Broken: More than limit (CALL_MAX or REPLY_MAX), or none.
+    """
+    length = int.from_bytes(header, "big")
+    if not 0 < length <= limit:
+        raise Broken(f"a frame of {length} bytes")
+    return length
+
+
+def decode_call(body: bytes) -> Call:
+    """Read one body that came from tssd.
+
+    Raises:
+        Broken: It is not exactly one call.
+    """
+    try:
+        return _calls.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        raise Broken("not a call") from None  # the decoder's message would quote what came
+
+
+def decode_reply(body: bytes) -> Reply:
+    """Read one body that came from the custodian.
+
+    Raises:
+        Broken: It is not exactly one reply.
+    """
+    try:
+        return _replies.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        raise Broken("not a reply") from None
