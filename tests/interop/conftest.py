@@ -17,15 +17,13 @@ LEFT_OUT: Final = pytest.StashKey[str]()
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without Go, leave out what needs it; on CI that is an error."""
+    """Without Go, leave out what needs it, but on CI: there it fails."""
     wanted = [item for item in items if item.get_closest_marker("interop")]
-    if not wanted:
+    if not wanted or os.environ.get("CI") == "true":
         return
     try:
         golang.go()
     except golang.GoMissing as missing:
-        if os.environ.get("CI") == "true":
-            raise pytest.UsageError(f"{missing}: CI must run the {len(wanted)} interoperation tests") from missing
         config.stash[LEFT_OUT] = f"left out {len(wanted)} interoperation tests with tss-lib: {missing}"
         config.hook.pytest_deselected(items=wanted)
         items[:] = [item for item in items if item not in wanted]

@@ -66,7 +66,7 @@ class GoSignature(NamedTuple):
 
 def go() -> str:
     """Find the go command; raises GoMissing."""
-    found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    found = shutil.which("go")
     if found is None:
         raise GoMissing("Go is not installed")
     # Asked outside the module: a Go older than go.mod demands would try to fetch a newer one.
