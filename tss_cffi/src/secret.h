@@ -32,6 +32,9 @@ INTERNAL MUST_USE void *secret_alloc(size_t len);
 /** Wipe and give back. NULL does nothing. A broken canary (something wrote past a block) aborts the process. */
 INTERNAL void secret_free(void *block);
 
+/** True for an address inside the arena. */
+INTERNAL bool secret_owns(const void *data);
+
 /** Bytes that may be allocated, are allocated (stacks and headers included), and were at most. All 0 when not open. */
 INTERNAL void secret_usage(size_t *capacity, size_t *used, size_t *peak);
 

@@ -246,6 +246,14 @@ INTERNAL void secret_free(void *block) {
     }
 }
 
+INTERNAL bool secret_owns(const void *data) {
+    secret_lock();
+    const uint8_t *at = data;
+    const bool owns = secret_arena.map != NULL && at >= secret_arena.base && at < secret_arena.base + secret_arena.len;
+    secret_unlock();
+    return owns;
+}
+
 INTERNAL void secret_usage(size_t *capacity, size_t *used, size_t *peak) {
     secret_lock();
     *capacity = secret_arena.len;
