@@ -1,4 +1,4 @@
-"""Share: this party's part of one key as everybody but the custodian sees it, and the only legal changes of its status."""
+"""Share: this party's part of one key as everybody but the custodian sees it, and the legal changes of its status."""
 
 from __future__ import annotations
 
