@@ -1,7 +1,7 @@
 """The frames that cross the wall between tssd and the custodian.
 
 A frame is a u32 big-endian length and one MessagePack value: a `Call` towards the custodian, a `Reply` towards tssd.
-Calls may overlap; a reply carries the number of its call; calls for one ceremony are carried out in the order they came.
+Calls may overlap; a reply carries the number of its call; calls for one ceremony are done in the order they came.
 Decoding is strict: an unknown tag, an unknown field or a wrong type ends the connection.
 
 No type here has a field for a share, a share key, a nonce, a PIN or bytes to be signed as they are: what crosses is
