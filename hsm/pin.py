@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from hsm._direct import ffi, lib
-from hsm.errors import CredentialRefused, HsmError, check, class_of
+from hsm.errors import CKR, CredentialRefused, class_of, name_of
 
 READABLE_BY_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -42,6 +42,7 @@ class Pin:
         self._path = path
         self._identity_of = identity_of
         self._typed = typed
+        self._refused: CredentialIdentity | None = None
 
     @classmethod
     def from_file(cls, path: Path, *, identity_of: Path | None = None) -> Self:
@@ -105,15 +106,21 @@ class Pin:
         )
 
     def login(self, module: Any, session: int) -> int:  # noqa: ANN401  (cffi handle)
-        """C_Login as the normal user; the token's answer as a CKR code.
+        """C_Login as the normal user; the token's answer as a CKR code. A refused PIN is not tried again.
 
         Raises:
-            CredentialRefused: There is no PIN to be had; the token was not asked.
+            CredentialRefused: There is no PIN to be had, or it was refused already; the token was not asked.
         """
         if self._path is None:
             if self._typed is None:
                 raise CredentialRefused("the typed PIN is gone: locked, waiting for PIN")
-            return int(lib.hsm_login(module, session, self._typed))
+            rv = int(lib.hsm_login(module, session, self._typed))
+            if class_of(rv) is CredentialRefused:
+                self.close()
+            return rv
+        identity = self.identity()
+        if self._refused == identity:
+            raise CredentialRefused(f"the PIN in {self._path} was refused and the file has not changed since")
         descriptor = self._open()
         try:
             pin = lib.hsm_pin_read(descriptor)
@@ -122,9 +129,12 @@ class Pin:
         finally:
             os.close(descriptor)
         try:
-            return int(lib.hsm_login(module, session, pin))
+            rv = int(lib.hsm_login(module, session, pin))
         finally:
             lib.hsm_pin_free(pin)
+        if class_of(rv) is CredentialRefused:
+            self._refused = identity
+        return rv
 
     def _open(self) -> int:
         try:
@@ -151,12 +161,24 @@ class _Outcome(StrEnum):
     ACCEPTED = "accepted"
 
 
+@dataclass(frozen=True)
+class _Record:
+    """What the latch's file says."""
+
+    credential: CredentialIdentity
+    outcome: _Outcome
+    accepted_by: str | None
+    """Serial of the token that took this credential at an earlier login."""
+    code: str | None
+
+
 class PinLatch:
     """One file in a state directory that remembers what became of the last credential.
 
     It says `trying` on disk before the token is asked, so that neither a crash nor a power cut in the middle gives a wrong
-    PIN a second chance: most tokens lock for good after a few. A credential this token has accepted before may be tried
-    again after an unknown outcome (a hung login, a killed process): had it been wrong, it would be `refused`.
+    PIN a second chance: most tokens lock for good after a few. A credential that this token accepted earlier may be tried
+    again after an unknown outcome (a hung login, a killed process): it was right, and if it no longer is, it gets
+    `refused` with the next answer.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -173,53 +195,51 @@ class PinLatch:
         if identity is None:
             return pin.login(module, session)
         before = self._read()
-        same = before is not None and before["credential"] == asdict(identity)
-        accepted_here = same and before is not None and before["accepted_by"] == serial
-        if same and before is not None and before["outcome"] != _Outcome.ACCEPTED and not (
-            before["outcome"] == _Outcome.TRYING and accepted_here
-        ):
-            raise CredentialRefused(
-                f"latched: the token refused this PIN ({before['code'] or 'outcome unknown'}) and it is not tried again; "
-                f"correct {identity.source}, or touch it to try the same PIN once more"
-            )
-        self._write(identity, _Outcome.TRYING, serial if accepted_here else None, None)
+        accepted_by = None
+        if before is not None and before.credential == identity:
+            accepted_by = before.accepted_by
+            if before.outcome is _Outcome.REFUSED or (before.outcome is _Outcome.TRYING and accepted_by != serial):
+                raise CredentialRefused(
+                    f"latched: this PIN was tried ({before.code or 'outcome unknown'}) and is not tried again; "
+                    f"correct {identity.source}, or touch it to try the same PIN once more"
+                )
+        self._write(_Record(identity, _Outcome.TRYING, accepted_by, None))
         rv = pin.login(module, session)
-        self.settle(identity, rv, serial if accepted_here else None, serial)
-        return rv
-
-    def settle(self, identity: CredentialIdentity, rv: int, accepted_by: str | None, serial: str) -> None:
-        """Write down what the token said."""
-        if rv in (0, _ALREADY_LOGGED_IN):
-            self._write(identity, _Outcome.ACCEPTED, serial, None)
-        elif issubclass(class_of(rv), CredentialRefused):
-            self._write(identity, _Outcome.REFUSED, None, f"0x{rv:x}")
-        elif accepted_by is None:
-            # The token answered, but not about the PIN (it is gone, or busy): it was not tried.
+        if rv in (CKR.OK, CKR.USER_ALREADY_LOGGED_IN):
+            self._write(_Record(identity, _Outcome.ACCEPTED, serial, None))
+        elif class_of(rv) is CredentialRefused:
+            self._write(_Record(identity, _Outcome.REFUSED, None, name_of(rv)))
+        elif before is not None:
+            self._write(before)  # the token answered, but about itself and not about the PIN
+        else:
             self.release()
+        return rv
 
     def release(self) -> None:
         """Forget everything: the same credential may be tried again. An operator's decision."""
         self._file.unlink(missing_ok=True)
         self._sync_directory()
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self) -> _Record | None:
         try:
             read = json.loads(self._file.read_bytes())
-            if set(read) != {"credential", "outcome", "accepted_by", "code"}:
-                raise ValueError("unknown fields")
+            return _Record(
+                **(
+                    read
+                    | {"credential": CredentialIdentity(**read["credential"]), "outcome": _Outcome(read["outcome"])}
+                )
+            )
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, TypeError, KeyError) as error:
             # Rather locked than a wrong PIN tried again because a file was damaged.
-            raise CredentialRefused(f"{self._file} is damaged: {error}; remove it to try the PIN") from error
-        return dict(read)
+            raise CredentialRefused(f"{self._file} is damaged; remove it to try the PIN once more") from error
 
-    def _write(self, identity: CredentialIdentity, outcome: _Outcome, accepted_by: str | None, code: str | None) -> None:
-        record = {"credential": asdict(identity), "outcome": outcome, "accepted_by": accepted_by, "code": code}
+    def _write(self, record: _Record) -> None:
         fresh = self._file.with_suffix(".new")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as file:  # noqa: PTH123  (a descriptor has no path)
-            file.write(json.dumps(record).encode())
+            file.write(json.dumps(asdict(record)).encode())
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._file)

@@ -72,6 +72,32 @@ unsigned long hsm_finalize(hsm_module *m) {
     return m->f->C_Finalize(NULL);
 }
 
+/* --- locked memory ----------------------------------------------------------------------------------------------- */
+
+/* Zeroed, never swapped, dumped or inherited. NULL with errno. */
+static void *locked_alloc(size_t size) {
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED) {
+        return NULL;
+    }
+    if (mlock(memory, size) != 0 || madvise(memory, size, MADV_DONTDUMP) != 0 ||
+        madvise(memory, size, MADV_DONTFORK) != 0) {
+        int error = errno;
+        munmap(memory, size);
+        errno = error;
+        return NULL;
+    }
+    return memory;
+}
+
+static void locked_free(void *memory, size_t size) {
+    if (memory != NULL) {
+        explicit_bzero(memory, size);
+        munmap(memory, size);
+    }
+}
+
 /* --- PIN --------------------------------------------------------------------------------------------------------- */
 
 #define PIN_MAX 256
@@ -81,27 +107,8 @@ struct hsm_pin {
     CK_BYTE text[PIN_MAX + 1]; /* one more, to see that it is too long */
 };
 
-static hsm_pin *pin_alloc(void) {
-    hsm_pin *pin = mmap(NULL, sizeof(*pin), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    if (pin == MAP_FAILED) {
-        return NULL;
-    }
-    if (mlock(pin, sizeof(*pin)) != 0 || madvise(pin, sizeof(*pin), MADV_DONTDUMP) != 0 ||
-        madvise(pin, sizeof(*pin), MADV_DONTFORK) != 0) {
-        int error = errno;
-        munmap(pin, sizeof(*pin));
-        errno = error;
-        return NULL;
-    }
-    return pin;
-}
-
 void hsm_pin_free(hsm_pin *pin) {
-    if (pin != NULL) {
-        explicit_bzero(pin, sizeof(*pin));
-        munmap(pin, sizeof(*pin));
-    }
+    locked_free(pin, sizeof(*pin));
 }
 
 /* A PIN or NULL with errno, from what was read. */
@@ -121,7 +128,7 @@ static hsm_pin *pin_finish(hsm_pin *pin, int error) {
 }
 
 hsm_pin *hsm_pin_read(int fd) {
-    hsm_pin *pin = pin_alloc();
+    hsm_pin *pin = locked_alloc(sizeof(*pin));
     int error = 0;
 
     if (pin == NULL) {
@@ -189,7 +196,7 @@ hsm_pin *hsm_pin_ask(const char *terminal, const char *prompt) {
     if (tty < 0) {
         return NULL;
     }
-    pin = pin_alloc();
+    pin = locked_alloc(sizeof(*pin));
     if (pin == NULL || tcgetattr(tty, &before) != 0) {
         error = errno;
         hsm_pin_free(pin);
@@ -432,30 +439,43 @@ unsigned long hsm_encrypt(hsm_module *m, unsigned long session, const hsm_suite 
     return CKR_OK;
 }
 
-/* Decrypt one chunk to out, which has room for out_len >= data_len bytes. */
+/* Decrypt one chunk to out, which has room for room >= data_len bytes. */
 static CK_RV decrypt_chunk(CK_FUNCTION_LIST *f, CK_SESSION_HANDLE session, const hsm_suite *suite, CK_OBJECT_HANDLE key,
-                           const hsm_chunk *chunk, chunk_aad *aad, CK_BYTE *out, size_t out_len, const char **call) {
+                           const hsm_chunk *chunk, chunk_aad *aad, CK_BYTE *out, size_t room, const char **call) {
     const size_t before = iv_before(suite->iv_source);
-    CK_BYTE in[12 + HSM_CHUNK_MAX + HSM_TAG_BYTES], iv[HSM_IV_MAX];
+    CK_BYTE in[12 + HSM_CHUNK_MAX + HSM_TAG_BYTES], iv[HSM_IV_MAX], *scratch = NULL;
     const CK_ULONG in_len = before + chunk->data_len + HSM_TAG_BYTES;
     CK_GCM_PARAMS gcm = {iv, chunk->iv_len, chunk->iv_len * 8, aad->bytes, aad->length, HSM_TAG_BYTES * 8};
     CK_MECHANISM mech = {suite->gcm_mechanism, &gcm, sizeof(gcm)};
-    CK_ULONG len = out_len;
+    CK_ULONG len = room;
     CK_RV rv;
 
     memcpy(iv, chunk->iv, sizeof(iv));
     memcpy(in, chunk->iv, before);
     memcpy(in + before, chunk->data, chunk->data_len);
     memcpy(in + before + chunk->data_len, chunk->tag, HSM_TAG_BYTES);
+    if (room < in_len) {
+        /* The last chunk. Tokens, SoftHSM among them, want room for the tag as well, and the caller has none. */
+        scratch = locked_alloc(sizeof(in));
+        if (scratch == NULL) {
+            *call = "mlock";
+            return CKR_HOST_MEMORY;
+        }
+        len = sizeof(in);
+    }
     *call = "C_DecryptInit";
     rv = f->C_DecryptInit(session, &mech, key);
     if (rv == CKR_OK) {
         *call = "C_Decrypt";
-        rv = f->C_Decrypt(session, in, in_len, out, &len);
+        rv = f->C_Decrypt(session, in, in_len, scratch != NULL ? scratch : out, &len);
     }
     if (rv == CKR_OK && len != chunk->data_len) {
         rv = HSM_RV_ODD_OUTPUT;
     }
+    if (rv == CKR_OK && scratch != NULL) {
+        memcpy(out, scratch, chunk->data_len);
+    }
+    locked_free(scratch, sizeof(in));
     return rv;
 }
 

@@ -58,16 +58,22 @@ class Profile:
     """The token keeps and enforces CKA_UNWRAP_TEMPLATE. Without it, PIN and store together give share keys away."""
     allowed_mechanisms: bool = True
     """The token takes CKA_ALLOWED_MECHANISMS."""
+    copyable: bool = False
+    """The token knows CKA_COPYABLE, and so would copy a key that does not forbid it."""
+    wrap_with_trusted: bool = False
+    """New share keys ask for CKA_WRAP_WITH_TRUSTED once the crypto officer has marked the KEK as trusted."""
 
 
 PROFILES: Final = MappingProxyType(
     {
         profile.name: profile
         for profile in (
-            Profile(name="softhsm", oaep=Oaep.SHA1),  # no other hash, up to 2.7
+            Profile(name="softhsm", oaep=Oaep.SHA1, copyable=True),  # no other hash, up to 2.7
             Profile(name="nss", unwrap_template=False, allowed_mechanisms=False),
             # The vendor's GCM puts the IV before the ciphertext; the standard number would write it back.
-            Profile(name="cloudhsm", wrap=0x80002109, gcm=0x80001087, iv_source=IvSource.HEAD, allowed_mechanisms=False),
+            Profile(
+                name="cloudhsm", wrap=0x80002109, gcm=0x80001087, iv_source=IvSource.HEAD, allowed_mechanisms=False
+            ),
             Profile(name="cloudhsm-standard-gcm", wrap=0x80002109, iv_source=IvSource.BUFFER, allowed_mechanisms=False),
             Profile(name="luna", wrap=0x80000170, value_len_on_unwrap=True, allowed_mechanisms=False),
             Profile(
