@@ -123,12 +123,16 @@ INTERNAL bool big_has_small_factor_var(big a);
 
 /* ---- Arithmetic modulo an odd number ----
  *
- * Residues are < m and exactly as wide as m. How they look inside (Montgomery form, 52-bit digits) is bigint_impl.h's affair. */
+ * Residues are < m and exactly as wide as m. */
+
+#define MONTGOMERY_WORDS 80u /* widest form inside: 80 digits of 52 bits */
 
 typedef struct modulus {
     size_t n;                         /* limbs */
+    size_t words;                     /* of a residue in the form of montgomery.h, which the fields below have too */
     uint64_t value[BIG_MODULUS_LIMBS];
-    uint64_t square[BIG_MODULUS_LIMBS]; /* R^2 mod m */
+    uint64_t form[MONTGOMERY_WORDS];   /* m */
+    uint64_t square[MONTGOMERY_WORDS]; /* R^2 mod m */
     uint64_t inverse;                 /* -m^-1 mod 2^64 */
 } modulus;
 
@@ -201,7 +205,7 @@ INTERNAL void crt_combine(big r, big rp, big rq, const crt *c);
 INTERNAL void crt_combine_square(big r, big rp, big rq, const crt *c);
 
 /** r = product of base[i]^exponent[i] mod N; bases and exponents of any width up to BIG_MAX_LIMBS; count <= MOD_PRODUCT_MAX. Exponents
- *  wider than p are reduced mod p-1 and q-1 first: long ones cost no more. */
+ *  wider than p are reduced mod p-1 and q-1 first: long ones cost no more (and with them `_var` is constant time too). */
 INTERNAL void crt_exp_product(big r, const big *base, const big *exponent, size_t count, const crt *c);
 INTERNAL void crt_exp_product_var(big r, const big *base, const big *exponent, size_t count, const crt *c);
 INTERNAL void crt_exp(big r, big base, big exponent, const crt *c);

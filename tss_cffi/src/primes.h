@@ -10,8 +10,9 @@
 
 /* Safe primes p = 2q + 1 of PRIME_BITS bits, q prime too; the two top bits of p are set, so that a product of two has exactly twice the bits.
  *
- * Everything about them is secret: the search object lies in the arena, the arithmetic is constant time. What a watcher of the clock
- * learns is how many candidates were tried. */
+ * Everything about them is secret: the search object lies in the arena, the tests are constant time. What a watcher of the clock learns is
+ * how many candidates were tried. The sieve writes to addresses that depend on the start of the window modulo small primes: who
+ * watches the cache while a prime is being made may learn some of those residues. */
 
 #define PRIME_BITS 1024u
 #define PRIME_LIMBS (PRIME_BITS / 64u)

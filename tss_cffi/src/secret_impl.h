@@ -391,6 +391,17 @@ static void secret_entry(void) {
     abort();
 }
 
+/* Apart, because getcontext may return twice as far as the compiler knows. */
+static __attribute__((noinline)) void secret_prepare(ucontext_t *there, uint8_t *bottom) {
+    if (getcontext(there) != 0) {
+        abort(); /* fails for a bad pointer alone */
+    }
+    there->uc_stack.ss_sp = bottom;
+    there->uc_stack.ss_size = SECRET_STACK_LEN;
+    there->uc_link = NULL;
+    makecontext(there, secret_entry, 0);
+}
+
 INTERNAL bool secret_call(void (*function)(void *argument), void *argument) {
     if (secret_inside != NULL) {
         function(argument);
@@ -401,13 +412,7 @@ INTERNAL bool secret_call(void (*function)(void *argument), void *argument) {
         return false;
     }
     secret_switch s = {.function = function, .argument = argument};
-    if (getcontext(&s.there) != 0) {
-        abort(); /* fails for a bad pointer alone */
-    }
-    s.there.uc_stack.ss_sp = stack->bottom;
-    s.there.uc_stack.ss_size = SECRET_STACK_LEN;
-    s.there.uc_link = NULL;
-    makecontext(&s.there, secret_entry, 0);
+    secret_prepare(&s.there, stack->bottom);
     secret_inside = &s;
 #ifdef TSS_CTIME
     const unsigned id = VALGRIND_STACK_REGISTER(stack->bottom, stack->bottom + SECRET_STACK_LEN - 1);
