@@ -1,0 +1,877 @@
+"""The share store: shares, sessions with their journal, outbox, pins, pre-parameters; SQLite and nothing else.
+
+One connection writes, another reads, each in one thread at a time. Every write is durable when its method returns (WAL,
+synchronous=FULL). Writers that come while a commit is under way share the next one, so that many ceremonies cost few
+fsyncs; each keeps a savepoint of its own: what one breaks is not the others' loss.
+
+No secret is in it: shares and pre-parameters are sealed to the HSM. Raised by every writing method, besides what it
+says: `AuditUnwritable` where the disk is full, read-only or gone; `Broken` where the database is not what we wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections import deque
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
+from uuid import uuid4
+
+import sqlite_utils
+import trio
+
+from daemon.custody import wire
+from daemon.errors import (
+    AuditUnwritable,
+    Broken,
+    DaemonError,
+    NoActiveShare,
+    Refused,
+    SessionReplayed,
+    ShareNotActive,
+    UnknownSession,
+    UnknownShare,
+    outcome,
+)
+from daemon.events import KeygenCompleted, Published, ShareCreated, SigningCompleted, timestamp
+from daemon.session import STATUS_OF, JournalEntry, Session, SessionStatus, SessionType, Step
+from daemon.share import LEGAL, Share, ShareStatus
+from daemon.shares import audit, rows, schema
+from daemon.values import MessageHash, PartyId, PublicKey, SessionId, ShareId, ShareType, Signature, now
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from pathlib import Path
+
+    from daemon.values import Channel
+
+T = TypeVar("T")
+
+BUSY_MILLISECONDS: Final = 5000
+"""How long we wait for another process's write (tssctl storing a pin list)."""
+KNOWN_FINGERPRINTS_MAX: Final = 16384
+"""Fingerprints told to the custodian at a keygen, newest first: half a megabyte. The table's key refuses the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A request to take part, as it is admitted. request_digest: two requests are the same when theirs are."""
+
+    session_id: SessionId
+    party_id: PartyId
+    type: SessionType
+    request_digest: str
+    share_type: ShareType | None
+    public_key: PublicKey | None
+    message_hash: MessageHash | None
+    caller: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A row of the outbox that has not left yet."""
+
+    number: int
+    kind: str
+    session_id: SessionId
+    party_id: PartyId
+    payload: dict[str, str]
+    attempts: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """A session that a crash or stop has ended. seat: None where the committee was not known yet."""
+
+    session_id: SessionId
+    party_id: PartyId
+    seat: int | None
+    channel: Channel | None
+    begun: bool
+    """Whether peers may have heard of us."""
+
+
+@dataclass(slots=True)
+class _Write(Generic[T]):
+    act: Callable[[sqlite3.Connection], T]
+    result: T | None = None
+    error: BaseException | None = None
+    done: bool = False
+
+
+@dataclass
+class Store:
+    """See the module. Made by `open_store`."""
+
+    _writer: sqlite3.Connection
+    _reader: sqlite3.Connection
+    _queue: deque[_Write[object]] = field(default_factory=deque)
+    _turn: trio.Lock = field(default_factory=trio.Lock)
+    _reading: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
+    _changed: dict[tuple[SessionId, PartyId], trio.Event] = field(default_factory=dict)
+    _outbox: trio.Event = field(default_factory=trio.Event)
+
+    # ---- Transactions ----
+
+    async def write(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """Carry out `act` in a transaction; durable on return. It may be repeated by nobody, and sees all before it."""
+        job: _Write[T] = _Write(act)
+        self._queue.append(cast("_Write[object]", job))
+        try:
+            async with self._turn:
+                if not job.done:
+                    batch = list(self._queue)
+                    self._queue.clear()
+                    await trio.to_thread.run_sync(_transact, self._writer, batch)
+        except trio.Cancelled:
+            if job in self._queue:
+                self._queue.remove(cast("_Write[object]", job))
+            raise
+        if job.error is not None:
+            raise job.error
+        return cast("T", job.result)
+
+    async def read(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """Carry out `act` on what is committed."""
+        return await trio.to_thread.run_sync(_read, self._reader, act, limiter=self._reading)
+
+    async def _rows(self, statement: str, values: Iterable[object] = ()) -> list[rows.Row]:
+        return await self.read(lambda connection: _select(connection, statement, values))
+
+    # ---- Sessions ----
+
+    async def offer(self, offer: Offer) -> tuple[Session, bool]:
+        """Enter a session, or find the one that the same request entered before.
+
+        Returns:
+            The session, and whether it is new.
+
+        Raises:
+            SessionReplayed: Another request used this session id.
+        """
+        existing = await self._session_row(offer.session_id, offer.party_id)
+        if existing is None:
+            try:
+                await self.write(lambda connection: _enter(connection, offer))
+                self._wake(offer.session_id, offer.party_id)
+                return await self.session(offer.session_id, offer.party_id), True
+            except sqlite3.IntegrityError:  # the same id came twice at once
+                existing = await self._session_row(offer.session_id, offer.party_id)
+        if existing is None or existing["request_digest"] != offer.request_digest:
+            raise SessionReplayed(
+                f"session {offer.session_id} was used before, with another request",
+                "ask the coordinator for a new session",
+            )
+        return rows.session_of(existing), False
+
+    async def note(
+        self,
+        session: Session,
+        step: Step,
+        *,
+        round_number: int = 0,
+        detail: dict[str, object] | None = None,
+        columns: dict[str, object] | None = None,
+        audited: dict[str, object] | None = None,
+    ) -> None:
+        """Add a journal row for a step that ends nothing. columns: of the session. audited: subject of an audit row."""
+
+        def act(connection: sqlite3.Connection) -> None:
+            _note(connection, session, step, detail or {}, columns or {}, round_number=round_number)
+            if audited is not None:
+                audit.append(connection, "tssd", str(step), _about(session) | audited)
+
+        await self.write(act)
+        self._wake(session.session_id, session.party_id)
+
+    async def end(self, session: Session, error: DaemonError, *, report: bool) -> None:
+        """A session that failed, and why. report: also tell the coordinator."""
+        status = outcome(error)
+        step = Step.TIMEOUT if status is SessionStatus.TIMEOUT else Step.FAILED
+        culprits = [str(party) for party in getattr(error, "culprits", ())]
+        hearsay = [str(party) for party in getattr(error, "hearsay", ())]
+        reason = getattr(error, "reason", error.kind)
+        detail: dict[str, object] = {
+            "reason": reason,
+            "message": error.message,
+            "culprits": culprits,
+            "hearsay": hearsay,
+            "authenticated": getattr(error, "authenticated", True),
+            "waitsFor": [str(party) for party in getattr(error, "waits_for", ())],
+        }
+        columns: dict[str, object] = {
+            "reason": reason,
+            "error_message": error.message,
+            "culprits": rows.compact(culprits),
+            "hearsay": rows.compact(hearsay),
+        }
+
+        def act(connection: sqlite3.Connection) -> None:
+            _note(connection, session, step, detail, columns)
+            audit.append(connection, "tssd", f"session-{step}", _about(session) | detail)
+            if report:
+                _put(connection, "report", session, {"error": f"{reason}: {error.message}"})
+
+        await self.write(act)
+        self._wake(session.session_id, session.party_id)
+        self._wake_outbox()
+
+    async def session(self, session_id: SessionId, party_id: PartyId | None = None) -> Session:
+        """One session.
+
+        Raises:
+            UnknownSession: There is none, or several parties of ours are in it and none was named.
+        """
+        found = await self._rows(
+            "SELECT * FROM session_states WHERE session_id = ?1 AND (?2 IS NULL OR party_id = ?2)",
+            (str(session_id), None if party_id is None else str(party_id)),
+        )
+        if not found:
+            raise UnknownSession(f"there is no session {session_id} here", "the list of sessions has those that are")
+        if len(found) > 1:
+            names = ", ".join(row["party_id"] for row in found)
+            raise UnknownSession(f"several parties of ours are in session {session_id}: {names}", "name the party id")
+        return rows.session_of(found[0])
+
+    async def sessions(
+        self,
+        *,
+        status: SessionStatus | None = None,
+        type_: SessionType | None = None,
+        party_id: PartyId | None = None,
+        before: datetime | None = None,
+        limit: int = 100,
+    ) -> list[Session]:
+        """Sessions, newest first."""
+        found = await self._rows(
+            "SELECT * FROM session_states WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR session_type = ?2)"
+            " AND (?3 IS NULL OR party_id = ?3) AND (?4 IS NULL OR started_at < ?4)"
+            " ORDER BY started_at DESC, id LIMIT ?5",
+            (status, type_, _text(party_id), before and timestamp(before), limit),
+        )
+        return [rows.session_of(row) for row in found]
+
+    async def journal(self, session_id: SessionId, party_id: PartyId, after: int = 0) -> list[JournalEntry]:
+        """A session's journal after a row."""
+        found = await self._rows(
+            "SELECT * FROM journal WHERE session_id = ? AND party_id = ? AND number > ? ORDER BY number",
+            (str(session_id), str(party_id), after),
+        )
+        return [rows.journal_of(row) for row in found]
+
+    async def follow(self, session_id: SessionId, party_id: PartyId, after: int = 0) -> AsyncIterator[JournalEntry]:
+        """A session's journal after a row, live; ends after the row that ends the session."""
+        while True:
+            changed = self._changed.setdefault((session_id, party_id), trio.Event())
+            for entry in await self.journal(session_id, party_id, after):
+                after = entry.number
+                yield entry
+                if entry.step in STATUS_OF:
+                    return
+            if (await self.session(session_id, party_id)).status.final:
+                return
+            await changed.wait()
+
+    async def interrupted(self) -> list[Interrupted]:
+        """Sessions that are in progress and have no pending share: at start, those that a crash or stop ended."""
+        found = await self._rows(
+            "SELECT session_id, party_id, seat, channel, step FROM session_states AS s WHERE status = 'in_progress'"
+            " AND NOT EXISTS (SELECT 1 FROM party_shares AS p"
+            " WHERE p.session_id = s.session_id AND p.party_id = s.party_id AND p.status = 'pending')"
+        )
+        quiet = {Step.OFFERED, Step.PREPARING, Step.JOINING, Step.AGREED}
+        return [
+            Interrupted(
+                session_id=SessionId(row["session_id"]),
+                party_id=PartyId(row["party_id"]),
+                seat=row["seat"],
+                channel=row["channel"],
+                begun=Step(row["step"]) not in quiet,
+            )
+            for row in found
+        ]
+
+    async def _session_row(self, session_id: SessionId, party_id: PartyId) -> rows.Row | None:
+        found = await self._rows(
+            "SELECT * FROM session_states WHERE session_id = ? AND party_id = ?", (str(session_id), str(party_id))
+        )
+        return found[0] if found else None
+
+    def _wake(self, session_id: SessionId, party_id: PartyId) -> None:
+        changed = self._changed.pop((session_id, party_id), None)
+        if changed is not None:
+            changed.set()
+
+    # ---- Shares ----
+
+    async def share(self, share_id: ShareId) -> Share:
+        """One share.
+
+        Raises:
+            UnknownShare: There is none.
+        """
+        return rows.share_of(await self._share_row(share_id))
+
+    async def sealed_row(self, share_id: ShareId) -> wire.ShareRow:
+        """A share as the custodian takes it.
+
+        Raises:
+            UnknownShare: There is none.
+        """
+        return rows.share_row(await self._share_row(share_id))
+
+    async def _share_row(self, share_id: ShareId) -> rows.Row:
+        found = await self._rows("SELECT * FROM party_shares WHERE id = ?", (str(share_id),))
+        if not found:
+            raise UnknownShare(f"there is no share {share_id} here", "the list of shares has those that are")
+        return found[0]
+
+    async def shares(
+        self,
+        *,
+        party_id: PartyId | None = None,
+        public_key: PublicKey | None = None,
+        share_type: ShareType | None = None,
+        status: ShareStatus | None = None,
+        after: ShareId | None = None,
+        limit: int = 100,
+    ) -> list[Share]:
+        """Shares by id, ascending."""
+        found = await self._rows(
+            "SELECT * FROM party_shares WHERE (?1 IS NULL OR party_id = ?1) AND (?2 IS NULL OR public_key = ?2)"
+            " AND (?3 IS NULL OR share_type = ?3) AND (?4 IS NULL OR status = ?4) AND (?5 IS NULL OR id > ?5)"
+            " ORDER BY id LIMIT ?6",
+            (_text(party_id), _text(public_key), share_type, status, _text(after), limit),
+        )
+        return [rows.share_of(row) for row in found]
+
+    async def active_share(self, party_id: PartyId, public_key: PublicKey) -> Share:
+        """The share that signs for this key.
+
+        Raises:
+            ShareNotActive: There are shares of this key, none of them active.
+            NoActiveShare: There is no share of this key.
+        """
+        found = await self.shares(party_id=party_id, public_key=public_key)
+        for share in found:
+            if share.status is ShareStatus.ACTIVE:
+                return share
+        if found:
+            last = max(found, key=lambda share: share.created_at)
+            raise ShareNotActive(
+                f"no active share for this public key: share {last.share_id} is {last.status}",
+                "list the shares of this key to see what became of them",
+            )
+        raise NoActiveShare("no active share for this public key", "list the shares to find the keys held here")
+
+    async def pending_shares(self) -> list[Share]:
+        """Shares that wait for confirmations."""
+        return await self.shares(status=ShareStatus.PENDING, limit=-1)
+
+    async def recent_keys(self, since: datetime) -> list[Share]:
+        """Sealed shares that became active after a moment: their peers may still ask for confirmations."""
+        found = await self._rows(
+            "SELECT * FROM party_shares WHERE status = 'active' AND channel = 'sealed' AND updated_at > ?",
+            (timestamp(since),),
+        )
+        return [rows.share_of(row) for row in found]
+
+    async def pend(self, session: Session, row: wire.ShareRow, fingerprints: tuple[bytes, ...]) -> None:
+        """Store a finished keygen's share as pending.
+
+        Raises:
+            Refused: A value in it serves another key already.
+        """
+
+        def act(connection: sqlite3.Connection) -> None:
+            moment = timestamp(now())
+            columns = rows.share_columns(row) | {"status": "pending", "created_at": moment, "updated_at": moment}
+            connection.execute(*rows.insert("party_shares", columns))
+            try:
+                connection.executemany(
+                    "INSERT INTO fingerprints (fingerprint, share_id) VALUES (?, ?)",
+                    [(fingerprint, row.share_id) for fingerprint in fingerprints],
+                )
+            except sqlite3.IntegrityError:
+                raise Refused("a modulus or parameter of this keygen serves another key already") from None
+            public = {"shareId": row.share_id, "publicKey": row.public_key.hex()}
+            known = {"share_id": row.share_id, "public_key": row.public_key.hex()}
+            _note(connection, session, Step.PENDING, dict(public), dict(known))
+            audit.append(connection, "tssd", "share-pending", _about(session) | public)
+
+        await self.write(act)
+        self._wake(session.session_id, session.party_id)
+
+    async def confirmations(self, share_id: ShareId) -> dict[str, bytes]:
+        """The statements that confirm a share, by the party that states it."""
+        found = await self._rows(
+            "SELECT from_party, statement FROM confirmations WHERE share_id = ? ORDER BY from_party", (str(share_id),)
+        )
+        return {row["from_party"]: row["statement"] for row in found}
+
+    async def add_confirmations(self, share: Share, statements: dict[str, bytes]) -> None:
+        """Keep statements that the custodian has checked."""
+
+        def act(connection: sqlite3.Connection) -> None:
+            for party, statement in statements.items():
+                added = connection.execute(
+                    "INSERT OR IGNORE INTO confirmations (share_id, from_party, statement) VALUES (?, ?, ?)",
+                    (str(share.share_id), party, statement),
+                ).rowcount
+                if added:
+                    session = _in_progress(connection, share.session_id, share.party_id)
+                    if session is not None:
+                        _note(connection, session, Step.CONFIRMED, {"by": party}, {})
+                    audit.append(connection, "tssd", "share-confirmed", {"shareId": str(share.share_id), "by": party})
+
+        await self.write(act)
+        self._wake(share.session_id, share.party_id)
+
+    async def activate(self, share: Share, *, confirmed: bool) -> None:
+        """Pending becomes active; report and events enter the outbox. Harmless when it is active already.
+
+        Args:
+            share: The pending share.
+            confirmed: False for plain committees, where nobody can confirm.
+        """
+
+        def act(connection: sqlite3.Connection) -> None:
+            session = _in_progress(connection, share.session_id, share.party_id)
+            if session is None or not _set_status(connection, share.share_id, ShareStatus.ACTIVE):
+                return
+            moment = now()
+            public: dict[str, object] = {"shareId": str(share.share_id), "publicKey": str(share.public_key)}
+            _note(connection, session, Step.COMPLETED, public | {"confirmed": confirmed}, {})
+            audit.append(
+                connection,
+                "tssd",
+                "share-active" if confirmed else "share-active-unconfirmed",
+                _about(session) | public,
+            )
+            _put(connection, "report", session, {"public_key": str(share.public_key)})
+            created = ShareCreated(
+                share_id=share.share_id,
+                party_id=share.party_id,
+                session_id=share.session_id,
+                share_type=share.type,
+                public_key=share.public_key,
+                occurred_at=moment,
+            )
+            completed = KeygenCompleted(
+                session_id=share.session_id,
+                party_id=share.party_id,
+                public_key=share.public_key,
+                share_id=share.share_id,
+                occurred_at=moment,
+            )
+            _put(connection, "event", session, created.published())
+            _put(connection, "event", session, completed.published())
+
+        await self.write(act)
+        self._wake(share.session_id, share.party_id)
+        self._wake_outbox()
+
+    async def complete_signing(
+        self, session: Session, share: Share, message: MessageHash, signature: Signature
+    ) -> None:
+        """A verified signature: the session is completed, the share marked as used, report and event in the outbox."""
+
+        def act(connection: sqlite3.Connection) -> None:
+            moment = now()
+            columns: dict[str, object] = {"signature": str(signature), "recovery_id": signature.recovery_id}
+            public: dict[str, object] = {"signature": str(signature), "recoveryId": signature.recovery_id}
+            _note(connection, session, Step.COMPLETED, public, columns)
+            connection.execute(
+                "UPDATE party_shares SET last_used_at = ? WHERE id = ?", (timestamp(moment), str(share.share_id))
+            )
+            audit.append(connection, "tssd", "signed", _about(session) | {"messageHash": str(message)} | public)
+            _put(connection, "report", session, {"signature": str(signature)})
+            completed = SigningCompleted(
+                session_id=session.session_id,
+                party_id=session.party_id,
+                message_hash=message,
+                signature=signature,
+                occurred_at=moment,
+            )
+            _put(connection, "event", session, completed.published())
+
+        await self.write(act)
+        self._wake(session.session_id, session.party_id)
+        self._wake_outbox()
+
+    async def quarantine(self, share_id: ShareId, why: str, actor: str = "tssd") -> None:
+        """Set a share aside. Harmless when it is already, or cannot be any more."""
+
+        def act(connection: sqlite3.Connection) -> None:
+            if _set_status(connection, share_id, ShareStatus.QUARANTINED):
+                audit.append(connection, actor, "share-quarantined", {"shareId": str(share_id), "why": why})
+
+        await self.write(act)
+
+    async def reseal(self, row: wire.ShareRow) -> None:
+        """Replace a share's sealed data by the same share under another KEK version, in one commit."""
+
+        def act(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE party_shares SET share_data = ?, updated_at = updated_at WHERE id = ?",
+                (rows.sealed_json(row.sealed), row.share_id),
+            )
+            audit.append(connection, "tssd", "share-resealed", {"shareId": row.share_id, "kek": row.sealed.kek_version})
+
+        await self.write(act)
+
+    async def sealed_before(self, kek_version: int, limit: int = 100) -> list[wire.ShareRow]:
+        """Shares that are not under this KEK version yet and may still be opened."""
+        found = await self._rows(
+            "SELECT * FROM party_shares WHERE json_extract(share_data, '$.kek') < ?"
+            " AND status IN ('pending', 'active', 'rotated') ORDER BY id LIMIT ?",
+            (kek_version, limit),
+        )
+        return [rows.share_row(row) for row in found]
+
+    # ---- Outbox ----
+
+    async def waiting(self, kind: str, limit: int = 100) -> list[Waiting]:
+        """What has not left yet, oldest first."""
+        found = await self._rows(
+            "SELECT * FROM outbox WHERE kind = ? AND delivered_at IS NULL ORDER BY number LIMIT ?", (kind, limit)
+        )
+        return [
+            Waiting(
+                number=row["number"],
+                kind=row["kind"],
+                session_id=SessionId(row["session_id"]),
+                party_id=PartyId(row["party_id"]),
+                payload=json.loads(row["payload"]),
+                attempts=row["attempts"],
+                created_at=datetime.fromisoformat(row["created_at"]),
+            )
+            for row in found
+        ]
+
+    async def delivered(self, numbers: list[int], refused: str | None = None) -> None:
+        """These have left. refused: the other side took note and will never accept them; why."""
+
+        def act(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "UPDATE outbox SET delivered_at = ?, refused = ?, attempts = attempts + 1 WHERE number = ?",
+                [(timestamp(now()), refused, number) for number in numbers],
+            )
+            if refused is not None:
+                audit.append(connection, "tssd", "report-refused", {"outbox": numbers, "why": refused})
+
+        await self.write(act)
+
+    async def attempted(self, number: int) -> None:
+        """This one was tried in vain."""
+        await self.write(
+            lambda connection: connection.execute(
+                "UPDATE outbox SET attempts = attempts + 1 WHERE number = ?", (number,)
+            )
+        )
+
+    async def events(self, after: int, limit: int) -> list[Published]:
+        """Domain events after a number, oldest first."""
+        found = await self._rows(
+            "SELECT number, payload FROM outbox WHERE kind = 'event' AND number > ? ORDER BY number LIMIT ?",
+            (after, limit),
+        )
+        return [Published(number=row["number"], event=json.loads(row["payload"])) for row in found]
+
+    async def outbox_grown(self) -> None:
+        """Return when something may have entered the outbox."""
+        await self._outbox.wait()
+
+    def _wake_outbox(self) -> None:
+        self._outbox.set()
+        self._outbox = trio.Event()
+
+    async def backlog(self) -> dict[str, tuple[int, datetime | None]]:
+        """How many rows of each kind wait, and since when the oldest does."""
+        found = await self._rows(
+            "SELECT kind, count(*) AS count, min(created_at) AS oldest FROM outbox"
+            " WHERE delivered_at IS NULL GROUP BY kind"
+        )
+        return {row["kind"]: (row["count"], datetime.fromisoformat(row["oldest"])) for row in found}
+
+    # ---- Pre-parameters ----
+
+    async def prepared_count(self, protocol: str) -> int:
+        """Sets that are ready."""
+        found = await self._rows(
+            "SELECT count(*) AS count FROM pre_params WHERE protocol = ? AND status = 'ready'", (protocol,)
+        )
+        return int(found[0]["count"])
+
+    async def add_prepared(self, row: wire.PreparedRow) -> None:
+        """Put a set into the pool."""
+        columns = rows.prepared_columns(row) | {"status": "ready", "made_at": timestamp(now())}
+
+        def act(connection: sqlite3.Connection) -> None:
+            connection.execute(*rows.insert("pre_params", columns))
+            audit.append(connection, "tssd", "prepared", {"preparedId": row.prepared_id})
+
+        await self.write(act)
+
+    async def spend_prepared(self, session: Session, protocol: str) -> wire.PreparedRow | None:
+        """Take the oldest set out of the pool, for ever; None where there is none."""
+
+        def act(connection: sqlite3.Connection) -> wire.PreparedRow | None:
+            found = _select(
+                connection,
+                "SELECT * FROM pre_params WHERE protocol = ? AND status = 'ready' ORDER BY made_at LIMIT 1",
+                (protocol,),
+            )
+            if not found:
+                return None
+            row = rows.prepared_of(found[0])
+            connection.execute(
+                "UPDATE pre_params SET status = 'spent', spent_at = ?, sealed = '{}' WHERE prepared_id = ?",
+                (timestamp(now()), row.prepared_id),
+            )
+            _note(connection, session, Step.PREPARING, {"preparedId": row.prepared_id}, {})
+            return row
+
+        row = await self.write(act)
+        self._wake(session.session_id, session.party_id)
+        return row
+
+    async def known_fingerprints(self) -> tuple[bytes, ...]:
+        """Values that stored shares and their committees use."""
+        found = await self._rows("SELECT fingerprint FROM fingerprints LIMIT ?", (KNOWN_FINGERPRINTS_MAX,))
+        return tuple(row["fingerprint"] for row in found)
+
+    # ---- Pins ----
+
+    async def pins(self) -> wire.SignedPins | None:
+        """The newest pin list; None before anybody was pinned."""
+        found = await self._rows("SELECT body, signature FROM peers ORDER BY number DESC LIMIT 1")
+        return wire.SignedPins(body=found[0]["body"], signature=found[0]["signature"]) if found else None
+
+    async def add_pins(self, pins: wire.Pins, caller: str, action: str) -> None:
+        """Keep a list that the custodian has verified or signed."""
+
+        def act(connection: sqlite3.Connection) -> None:
+            keep_pins(connection, pins)
+            audit.append(connection, caller, action, {"pins": pins.number})
+
+        await self.write(act)
+
+    # ---- Audit ----
+
+    async def audited(self, actor: str, action: str, subject: dict[str, object]) -> None:
+        """Add an audit row on its own."""
+        await self.write(lambda connection: audit.append(connection, actor, action, subject))
+
+    async def audit_rows(self, after: int, limit: int) -> list[audit.AuditRow]:
+        """Audit rows after a number, oldest first."""
+        return await self.read(lambda connection: audit.rows(connection, after, limit))
+
+    async def audit_head(self) -> tuple[int, bytes]:
+        """Number and digest of the newest audit row."""
+        return await self.read(audit.head)
+
+    async def newest_checkpoint(self) -> wire.Checkpointed | None:
+        """The newest signed head of the audit log."""
+        return await self.read(audit.newest_checkpoint)
+
+    async def keep_checkpoint(self, checkpoint: wire.Checkpointed) -> None:
+        """Store a signed head."""
+        await self.write(lambda connection: audit.keep_checkpoint(connection, checkpoint))
+
+    async def verify_audit(self) -> audit.AuditVerdict:
+        """Go over the whole log."""
+        return await self.read(audit.verify)
+
+
+@asynccontextmanager
+async def open_store(path: Path) -> AsyncIterator[Store]:
+    """Open the store, made or brought up to date where needed; mode 0600.
+
+    Raises:
+        Refused: The file cannot be opened, is another program's, or a newer tssd's.
+    """
+    try:
+        writer = await trio.to_thread.run_sync(connect, path)
+        reader = await trio.to_thread.run_sync(connect, path)
+    except (sqlite3.Error, OSError) as error:
+        raise Refused(f"the share store {path} cannot be opened: {error}", "look at service.state_directory") from None
+    try:
+        yield Store(writer, reader)
+    finally:
+        reader.close()
+        writer.close()
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection as every user of the store must have it; the tables are there and up to date."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(
+        path, timeout=BUSY_MILLISECONDS / 1000, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+        connection.execute(f"PRAGMA {pragma}")
+    schema.bring_up_to_date(connection)
+    return connection
+
+
+def keep_pins(connection: sqlite3.Connection, pins: wire.Pins) -> None:
+    """Store a signed pin list inside the transaction that is open."""
+    connection.execute(
+        "INSERT OR REPLACE INTO peers (number, body, signature, at) VALUES (?, ?, ?, ?)",
+        (pins.number, pins.signed.body, pins.signed.signature, timestamp(now())),
+    )
+
+
+def _transact(connection: sqlite3.Connection, batch: list[_Write[object]]) -> None:
+    """Carry out a batch in one transaction, each in a savepoint of its own. Errors are left in the jobs."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for job in batch:
+            connection.execute("SAVEPOINT job")
+            try:
+                job.result = job.act(connection)
+            except (DaemonError, sqlite3.IntegrityError) as error:
+                job.error = error
+                connection.execute("ROLLBACK TO job")
+            connection.execute("RELEASE job")
+        connection.execute("COMMIT")
+    except BaseException as error:  # noqa: BLE001  whatever it was, nothing of the batch is stored
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        for job in batch:
+            job.error = _in_our_words(error)
+    for job in batch:
+        job.done = True
+
+
+def _read(connection: sqlite3.Connection, act: Callable[[sqlite3.Connection], T]) -> T:
+    try:
+        return act(connection)
+    except sqlite3.Error as error:
+        raise _in_our_words(error) from error
+
+
+def _in_our_words(error: BaseException) -> BaseException:
+    if isinstance(error, sqlite3.OperationalError):
+        return AuditUnwritable(
+            f"the share store cannot be used: {error}", "make room on, or repair, the disk of service.state_directory"
+        )
+    if isinstance(error, sqlite3.Error):
+        return Broken(f"the share store is not what was written: {error}")
+    return error
+
+
+def _select(connection: sqlite3.Connection, statement: str, values: Iterable[object] = ()) -> list[rows.Row]:
+    return list(sqlite_utils.Database(connection).query(statement, list(values)))
+
+
+def _text(value: object | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _about(session: Session) -> dict[str, object]:
+    return {"sessionId": str(session.session_id), "partyId": str(session.party_id), "type": str(session.type)}
+
+
+def _enter(connection: sqlite3.Connection, offer: Offer) -> None:
+    moment = timestamp(now())
+    columns = {
+        "id": str(uuid4()),
+        "session_id": str(offer.session_id),
+        "party_id": str(offer.party_id),
+        "session_type": offer.type,
+        "status": SessionStatus.IN_PROGRESS,
+        "step": Step.OFFERED,
+        "request_digest": offer.request_digest,
+        "share_type": offer.share_type,
+        "public_key": _text(offer.public_key),
+        "message_hash": _text(offer.message_hash),
+        "started_at": moment,
+    }
+    connection.execute(*rows.insert("session_states", columns))
+    ids = (str(offer.session_id), str(offer.party_id))
+    _journal(connection, ids, Step.OFFERED, 0, {})
+    subject: dict[str, object] = {
+        "sessionId": ids[0],
+        "partyId": ids[1],
+        "type": str(offer.type),
+        "request": offer.request_digest,
+    }
+    audit.append(connection, offer.caller, "accepted", subject)
+
+
+def _in_progress(connection: sqlite3.Connection, session_id: SessionId, party_id: PartyId) -> Session | None:
+    found = _select(
+        connection,
+        "SELECT * FROM session_states WHERE session_id = ? AND party_id = ? AND status = 'in_progress'",
+        (str(session_id), str(party_id)),
+    )
+    return rows.session_of(found[0]) if found else None
+
+
+def _note(
+    connection: sqlite3.Connection,
+    session: Session,
+    step: Step,
+    detail: dict[str, object],
+    columns: dict[str, object],
+    *,
+    round_number: int = 0,
+) -> None:
+    """A journal row, and what it says about its session. A session that has ended takes none."""
+    changes: dict[str, object] = columns | {"step": step, "status": STATUS_OF.get(step, SessionStatus.IN_PROGRESS)}
+    if round_number:
+        changes["current_round"] = round_number
+    if step in STATUS_OF:
+        changes["completed_at"] = timestamp(now())
+    assignments = ", ".join(f"{name} = ?" for name in changes)
+    ids = (str(session.session_id), str(session.party_id))
+    changed = connection.execute(
+        f"UPDATE session_states SET {assignments} WHERE session_id = ? AND party_id = ? AND status = 'in_progress'",  # noqa: S608  names are ours
+        (*changes.values(), *ids),
+    ).rowcount
+    if not changed:
+        raise Broken(f"session {ids[0]} of {ids[1]} has ended; '{step}' cannot follow")
+    _journal(connection, ids, step, round_number, detail)
+
+
+def _journal(
+    connection: sqlite3.Connection, ids: tuple[str, str], step: Step, round_number: int, detail: dict[str, object]
+) -> None:
+    columns = {
+        "session_id": ids[0],
+        "party_id": ids[1],
+        "step": step,
+        "round": round_number,
+        "detail": rows.compact(detail),
+        "at": timestamp(now()),
+    }
+    connection.execute(*rows.insert("journal", columns))
+
+
+def _set_status(connection: sqlite3.Connection, share_id: ShareId, status: ShareStatus) -> bool:
+    """Change a share's status where that is legal; whether it was."""
+    found = connection.execute("SELECT status FROM party_shares WHERE id = ?", (str(share_id),)).fetchone()
+    if found is None or status not in LEGAL[ShareStatus(found[0])]:
+        return False
+    connection.execute(
+        "UPDATE party_shares SET status = ?, updated_at = ? WHERE id = ?",
+        (status, timestamp(now()), str(share_id)),
+    )
+    return True
+
+
+def _put(connection: sqlite3.Connection, kind: str, session: Session, payload: dict[str, str]) -> None:
+    columns = {
+        "kind": kind,
+        "session_id": str(session.session_id),
+        "party_id": str(session.party_id),
+        "payload": rows.compact(payload),
+        "created_at": timestamp(now()),
+    }
+    connection.execute(*rows.insert("outbox", columns))
