@@ -6,6 +6,7 @@
 import importlib.util
 
 if importlib.util.find_spec("hsm._direct") is not None:
+    from hsm.blob import Chunk, SealedBlob, SealHeader
     from hsm.connection import TokenSettings
     from hsm.errors import (
         CKR,
@@ -20,7 +21,7 @@ if importlib.util.find_spec("hsm._direct") is not None:
     )
     from hsm.pin import CredentialIdentity, Pin, PinLatch
     from hsm.profiles import PROFILES, IvSource, Profile
-    from hsm.sealing import Chunk, LockedMemory, SealedBlob, SealHeader
+    from hsm.sealing import LockedMemory
     from hsm.token import Token, TokenStatus, open_token
 else:
 

@@ -1,4 +1,4 @@
-"""Builds ``hsm._direct`` from ``pkcs11_direct.c``: by ``python -m hsm.build`` in place, or by setup.py for the wheel."""
+"""Builds ``hsm._direct`` from ``pkcs11_direct.c``: in place by ``python -m hsm.build``, for the wheel by setup.py."""
 
 import tempfile
 from pathlib import Path

@@ -1,12 +1,11 @@
 """One connection to a module: from C_Initialize to C_Finalize. Sessions, login and handles live and die with it.
 
 Cryptoki's rules that shape this file: login belongs to the process and token, not to a session, and ends with the last
-session; a session does one thing at a time; a session object dies with the session that made it and is seen by all others;
-after any loss of session no handle of before is good.
+session; a session does one thing at a time; a session object dies with the session that made it and is seen by all
+others; after any loss of session no handle of before is good.
 """
 
 import os
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,6 @@ from hsm._direct import ffi, lib
 from hsm.errors import (
     CKR,
     CapacityExceeded,
-    CredentialRefused,
     HsmError,
     ModuleLost,
     NotConforming,
@@ -32,9 +30,9 @@ from hsm.errors import (
 )
 from hsm.keys import (
     CKA,
+    P256_PARAMS,
     KeyRing,
     Objects,
-    P256_PARAMS,
     SigningKey,
     Table,
     compressed_point,
@@ -78,7 +76,8 @@ class TokenSettings:
             raise NotConforming(f"the module's path must be absolute: {self.module_path}")
         if self.sessions < 1:
             raise NotConforming("at least one session is needed")
-        if len({self.kek_label, self.identity_label, self.backup_label}) != 3:
+        labels = (self.kek_label, self.identity_label, self.backup_label)
+        if len(set(labels)) != len(labels):
             raise NotConforming("KEK, identity and backup key need labels of their own")
 
 
@@ -86,10 +85,10 @@ class _Library:
     """A loaded Cryptoki library. Loaded once in the life of the process: vendors' do not survive being unloaded."""
 
     def __init__(self, path: Path) -> None:
-        # `pkcs11.lib(path)` calls C_Initialize(NULL), which tells the module that one thread alone will ever call it, and
-        # fails where an init string is needed. Its allocation loads the module without initialising it; that we do.
+        # `pkcs11.lib(path)` calls C_Initialize(NULL), which tells the module that one thread alone will ever call it,
+        # and fails where an init string is needed. Its allocation loads the module; we initialise it.
         with translated("loading"):
-            self.p11 = _pkcs11.lib.__new__(_pkcs11.lib, str(path))
+            self.p11: Any = _pkcs11.lib.__new__(_pkcs11.lib, str(path))  # type: ignore[call-arg]  # __cinit__ takes it
         self.module = lib.hsm_module_open(os.fsencode(path))
         if self.module == ffi.NULL:
             raise ModuleLost(f"{path} is no Cryptoki library")
@@ -202,10 +201,9 @@ class Connection:
                 stale, self._idle = self._idle, []
                 self._open -= len(stale)
                 self.generation += 1
-            # Before the old ones are closed: the last session takes the login with it.
+            for old in stale:
+                _close(old)
             with self.borrow() as session:
-                for old in stale:
-                    _close(old)
                 self._log_in(session)
                 before, found = self.keys, self._find_keys(session)
                 if missing := before.keks.keys() - found.keks.keys():
@@ -380,8 +378,9 @@ class Connection:
         return [int(each.handle) for each in found]
 
     def _make_suite(self) -> Suite:
-        current = self.keys.current_kek
-        return Suite(self._profile, kek_trusted=current in self.keys.trusted_keks)
+        # The recovery key is nobody's trusted key, so with one the share key must not ask for that.
+        trusted = self.keys.current_kek in self.keys.trusted_keks and not self.keys.recovery
+        return Suite(self._profile, kek_trusted=trusted)
 
 
 def _close(session: _Session) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from hsm._direct import ffi, lib
-from hsm.errors import CKR, NotConforming, check, class_of
+from hsm.errors import CKR, NotConforming, check
 from hsm.profiles import Profile
 
 
@@ -62,7 +62,7 @@ CKK_AES: Final = 0x1F
 CKM_AES_KEY_GEN: Final = 0x1080
 
 P256_PARAMS: Final = bytes.fromhex("06082a8648ce3d030107")  # the OID of secp256r1, DER
-RECOVERY_MIN_BITS: Final = 3072
+RECOVERY_BITS: Final = range(3072, 8192 + 1, 8)
 
 Table = Mapping[CKA, "bool | int | str | bytes | tuple[int, ...] | Table"]
 
@@ -235,8 +235,8 @@ def recovery_public_key(spki: bytes) -> rsa.RSAPublicKey:
         key = load_der_public_key(spki)
     except ValueError as error:
         raise NotConforming("the recovery key is not a DER SubjectPublicKeyInfo") from error
-    if not isinstance(key, rsa.RSAPublicKey) or not RECOVERY_MIN_BITS <= key.key_size <= 8192 or key.key_size % 8:
-        raise NotConforming(f"the recovery key must be RSA with {RECOVERY_MIN_BITS} to 8192 bits")
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size not in RECOVERY_BITS:
+        raise NotConforming("the recovery key must be RSA with 3072 to 8192 bits")
     return key
 
 
@@ -334,8 +334,9 @@ class Objects:
         return {int(a.type): bytes(ffi.buffer(a.pValue, a.ulValueLen)) for a in inner}
 
     def readable(self, handle: int) -> bool:
-        """Whether the token would give the key's value away. Asks for its length alone: a token that would tell the
-        length would tell the value, and the value must not come here to find that out.
+        """Whether the token would give the key's value away.
+
+        Asks for its length alone: a token that tells that tells the value too, which must not come here to find out.
         """
         attribute = ffi.new("CK_ATTRIBUTE[1]")
         attribute[0].type = CKA.VALUE

@@ -1,4 +1,4 @@
-"""The PIN, held in locked C memory for as long as a login takes, and the latch that lets a wrong one be tried only once."""
+"""The PIN, in locked C memory for as long as a login takes, and the latch that lets a wrong one be tried only once."""
 
 import json
 import os
@@ -175,10 +175,10 @@ class _Record:
 class PinLatch:
     """One file in a state directory that remembers what became of the last credential.
 
-    It says `trying` on disk before the token is asked, so that neither a crash nor a power cut in the middle gives a wrong
-    PIN a second chance: most tokens lock for good after a few. A credential that this token accepted earlier may be tried
-    again after an unknown outcome (a hung login, a killed process): it was right, and if it no longer is, it gets
-    `refused` with the next answer.
+    It says `trying` on disk before the token is asked, so that neither a crash nor a power cut in the middle gives a
+    wrong PIN a second chance: most tokens lock for good after a few. A credential that this token accepted earlier may
+    be tried again after an unknown outcome (a hung login, a killed process): it was right, and if it no longer is, it
+    is `refused` with the next answer.
     """
 
     def __init__(self, directory: Path) -> None:

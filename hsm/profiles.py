@@ -1,7 +1,7 @@
 """How each provider wants to be called: mechanism numbers, who makes the IV, template quirks.
 
-The sealed bytes are the same whatever the profile: AES-256 key wrap of RFC 3394 and AES-256-GCM. A profile is a claim; the
-self-test that `open_token` makes and `hsm doctor` prove it on the token at hand.
+The sealed bytes are the same whatever the profile: AES-256 key wrap of RFC 3394 and AES-256-GCM. A profile is a claim;
+the self-test that `open_token` makes and `hsm doctor` prove it on the token at hand.
 """
 
 from dataclasses import dataclass

@@ -1,19 +1,20 @@
 """The token as the rest of the program sees it."""
 
+import hashlib
 import hmac
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-import hashlib
-import secrets
-
 from hsm._direct import ffi, lib
+from hsm.blob import TIER, SealedBlob, SealHeader
 from hsm.connection import Connection, TokenSettings
 from hsm.errors import (
     CKR,
@@ -28,9 +29,11 @@ from hsm.errors import (
 from hsm.keys import CKM_AES_KEY_GEN, MADE_HERE, Objects, SigningKey, kek_table, signing_tables
 from hsm.pin import Pin, PinLatch
 from hsm.profiles import profile_named
-from hsm.sealing import TIER, Bench, LockedMemory, SealedBlob, SealHeader, open_blob, seal
+from hsm.sealing import Bench, LockedMemory, open_blob, seal
 
 P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+DIGEST_BYTES: Final = 32
 
 AMBIGUOUS: Final = frozenset({CKR.GENERAL_ERROR, CKR.FUNCTION_FAILED})
 """Codes by which some tokens mean a wrong tag and others that they are ill: SoftHSM 2.6 for one."""
@@ -295,7 +298,8 @@ class Token:
         try:
             self._check_canary()
         except HsmError as ill:
-            raise ModuleLost(f"nothing opens any more ({ill}); first seen as {error}", ill.rv) from error
+            kind = TokenLost if isinstance(ill, TokenLost) else ModuleLost
+            raise kind(f"nothing opens any more ({ill}); first seen as {error}", ill.rv) from error
 
     def _check_canary(self) -> None:
         canary = self._canary
@@ -314,7 +318,7 @@ class Token:
         """
         for key in (connection.keys.identity, connection.keys.backup):
             if key is not None:
-                _attempt(connection, lambda bench, key=key: _prove_pair(bench, key))
+                _attempt(connection, partial(_prove_pair, key=key))
         if not connection.keys.keks:
             return None
         value = secrets.token_bytes(_CANARY_BYTES)
@@ -381,8 +385,8 @@ def _present(key: SigningKey | None, name: str) -> SigningKey:
 
 
 def _sign(bench: Bench, key: SigningKey, digest: bytes) -> bytes:
-    if len(digest) != 32:
-        raise ValueError("a digest of 32 bytes is signed")
+    if len(digest) != DIGEST_BYTES:
+        raise ValueError(f"a digest of {DIGEST_BYTES} bytes is signed")
     signature = ffi.new("uint8_t[]", 64)
     check(lib.hsm_sign_p256(bench.module, bench.session, key.handle, digest, signature), "C_Sign")
     raw = bytes(signature)
@@ -391,7 +395,7 @@ def _sign(bench: Bench, key: SigningKey, digest: bytes) -> bytes:
     return raw[:32] + min(s, P256_ORDER - s).to_bytes(32)
 
 
-def _prove_pair(bench: Bench, key: SigningKey) -> None:
+def _prove_pair(bench: Bench, *, key: SigningKey) -> None:
     digest = secrets.token_bytes(32)
     signature = _sign(bench, key, digest)
     r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])

@@ -1,5 +1,6 @@
 """A throw-away SoftHSM token, and what tests seal on it."""
 
+import dataclasses
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,8 @@ class SoftToken:
         return self.directory / "pin"
 
     def settings(self, **changes: Any) -> TokenSettings:  # noqa: ANN401  (whatever the settings take)
-        return TokenSettings(**({"module_path": SOFTHSM, "token_label": self.label} | self.options | changes))
+        plain = TokenSettings(module_path=SOFTHSM, token_label=self.label)
+        return dataclasses.replace(plain, **self.options, **changes)
 
     def pin(self) -> Pin:
         return Pin.from_file(self.pin_file)

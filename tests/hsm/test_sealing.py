@@ -2,9 +2,9 @@ import dataclasses
 import secrets
 
 import pytest
-from tests.hsm.soft import Memory
 
 from hsm import DataAltered, SealedBlob, SealHeader, Token
+from tests.hsm.soft import Memory
 
 
 @pytest.mark.parametrize("size", [1, 31, 12287, 12288, 12289, 20_000, 24576, 24577, 64 * 12288])
