@@ -53,7 +53,7 @@ class Party:
     """One seat in one ceremony. Opened by a subclass; `close` wipes it, at any time."""
 
     _handle: Any
-    _peers: tuple[int, ...]
+    _seats: tuple[int, ...]
 
     @property
     def handle(self) -> Any:  # noqa: ANN401 - cffi pointers have no type
@@ -78,7 +78,7 @@ class Party:
     def waits_for(self) -> tuple[int, ...]:
         """Seats whose message of the present round has not come."""
         mask = lib.tss_party_waits_for(self.handle)
-        return tuple(seat for place, seat in enumerate(self._peers) if mask >> place & 1)
+        return tuple(seat for place, seat in enumerate(self._seats) if mask >> place & 1)
 
     def receive(self, sender: int, message_class: MessageClass, data: bytes) -> bool:
         """Take one message of a peer; compute the round when it was the last one missing.
@@ -194,7 +194,7 @@ class KeygenParty(Party):
             )
         )
         self._handle = slot[0]
-        self._peers = tuple(other for other in seats if other != seat)
+        self._seats = tuple(seats)
 
     def result(self) -> SecretBytes:
         """The share, handed over once. Raises NoResult."""
@@ -229,7 +229,7 @@ class SigningParty(Party):
             )
         )
         self._handle = slot[0]
-        self._peers = tuple(other for other in signers if other != share.info.seat)
+        self._seats = tuple(signers)
 
     def result(self) -> Signature:
         """The signature, verified. Raises NoResult."""

@@ -205,7 +205,7 @@ TSS_API tss_state tss_party_state(const tss_party *party);
 /** The round whose messages the party waits for, from 1, and how many rounds there are. */
 TSS_API void tss_party_round(const tss_party *party, uint16_t *round, uint16_t *rounds);
 
-/** Bit i of the result is set where the party still waits for a message of the i-th peer seat of the ceremony. */
+/** Bit i of the result is set where the party still waits for a message of the i-th seat of the ceremony (never our own). */
 TSS_API uint32_t tss_party_waits_for(const tss_party *party);
 
 /** Take one message of a peer. Messages of later rounds are kept. When the last one of a round is in, the round is computed.
