@@ -9,7 +9,8 @@ DaemonError
 |- PeerFault      another party broke the protocol; .culprits
 |- Overdue        one of the clocks ran out: the session's, the stall clock
 |- Unreachable    coordinator, router: trying again is sensible
-|- Misspoken      coordinator or router answered what it must not
+|- Declined       coordinator or router said no, for good
+|- Misspoken      coordinator or router answered what its interface does not know
 |- TokenLost      the custodian or its HSM is gone, locked or refuses us
 `- Broken         our own invariant does not hold
 ```
@@ -168,8 +169,18 @@ class Unreachable(DaemonError):
     kind = "unreachable"
 
 
+class Declined(DaemonError):
+    """Coordinator or router said no, and would say it again. status: its HTTP status."""
+
+    kind = "declined"
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Misspoken(DaemonError):
-    """Coordinator or router refused us, or answered what its interface does not know."""
+    """Coordinator or router answered what its interface does not know."""
 
     kind = "misspoken"
 
@@ -191,6 +202,7 @@ SESSION_OUTCOME: Final[dict[type[DaemonError], SessionStatus]] = {
     PeerFault: SessionStatus.FAILED,
     Overdue: SessionStatus.TIMEOUT,
     Unreachable: SessionStatus.FAILED,
+    Declined: SessionStatus.FAILED,
     Misspoken: SessionStatus.FAILED,
     TokenLost: SessionStatus.FAILED,
     Broken: SessionStatus.FAILED,
@@ -212,6 +224,7 @@ ANSWER: Final[dict[type[DaemonError], int]] = {
     PeerFault: 502,
     Overdue: 504,
     Unreachable: 502,
+    Declined: 502,
     Misspoken: 502,
     TokenLost: 503,
     Broken: 500,
@@ -225,6 +238,7 @@ EXIT_CODE: Final[dict[type[DaemonError], int]] = {
     Refused: 1,
     PeerFault: 1,
     Overdue: 1,
+    Declined: 1,
     Misspoken: 1,
     Broken: 70,
 }

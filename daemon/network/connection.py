@@ -1,0 +1,44 @@
+"""What the clients of coordinator and router share: whom they believe, how long they wait between two tries."""
+
+from __future__ import annotations
+
+import ssl
+from random import SystemRandom
+from typing import TYPE_CHECKING, Final
+
+from daemon.errors import SettingsRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from daemon.settings import TlsSettings
+
+_random: Final = SystemRandom()
+
+
+def delays(first: float = 0.1, longest: float = 15.0) -> Iterator[float]:
+    """Seconds to wait before each further try: doubling up to a bound, each shortened at random by up to a half.
+
+    The randomness keeps many daemons from coming back at the same moment.
+    """
+    bound = first
+    while True:
+        yield bound * _random.uniform(0.5, 1.0)
+        bound = min(2 * bound, longest)
+
+
+def tls_context(tls: TlsSettings) -> ssl.SSLContext:
+    """TLS 1.2 or newer, host name checked; only the pinned authority is believed where one is named.
+
+    Raises:
+        SettingsRefused: A file cannot be read or does not hold what it should.
+    """
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if tls.certificate_file is not None:
+            context.load_cert_chain(tls.certificate_file, tls.key_file)
+    except OSError as error:  # ssl.SSLError among them
+        named = ", ".join(str(file) for file in (tls.ca_file, tls.certificate_file, tls.key_file) if file is not None)
+        raise SettingsRefused(f"tls: {error}", f"look at {named or 'the authorities of this host'}") from None
+    return context

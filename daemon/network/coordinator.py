@@ -1,0 +1,194 @@
+"""Client of the session coordinator: join, report, status.
+
+One call is one attempt: whoever calls knows how long trying again makes sense. Answers are bounded before they are
+parsed; fields that we do not know are left alone, missing or wrong ones are `Misspoken`.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+import httpx
+import msgspec
+import trio
+
+from daemon.errors import Declined, InvalidValue, Misspoken, Unreachable
+from daemon.network.connection import tls_context
+from daemon.session import SessionType
+from daemon.values import COMMITTEE_MAX, MessageHash, PartyId, PublicKey, SessionId, Threshold
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from daemon.settings import CoordinatorSettings
+    from daemon.values import JoinToken
+
+T = TypeVar("T")
+
+ANSWER_MAX: Final = 256 * 1024
+"""Bytes of an answer; a session of 32 parties has less than 8 KiB."""
+TRY_AGAIN: Final = frozenset({408, 425, 429})
+"""Client errors that pass."""
+
+
+class _Member(msgspec.Struct):
+    party_id: str
+    party_index: Annotated[int, msgspec.Meta(ge=0, lt=0xFFFF)]
+
+
+class _SessionInfo(msgspec.Struct):
+    session_id: str
+    session_type: str
+    threshold_n: int
+    threshold_t: int
+    public_key: str | None = None
+    message_hash: str | None = None
+
+
+class _Joined(msgspec.Struct):
+    session_info: _SessionInfo
+    other_parties: Annotated[list[_Member], msgspec.Meta(max_length=COMMITTEE_MAX)]
+    party_index: Annotated[int, msgspec.Meta(ge=0, lt=0xFFFF)] | None = None
+
+
+class _Status(msgspec.Struct):
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """The coordinator's word on a session; nothing of it is believed before it is compared.
+
+    others: index by party id, without us. index: ours, None where it was not stated. Indices are zero-based.
+    """
+
+    session_id: SessionId
+    type: SessionType
+    threshold: Threshold
+    public_key: PublicKey | None
+    message_hash: MessageHash | None
+    others: dict[PartyId, int]
+    index: int | None
+
+
+class Coordinator:
+    """See the module. Made by `open_coordinator`; every method may be called by many tasks at once."""
+
+    def __init__(self, client: httpx.AsyncClient, timeout_seconds: float) -> None:
+        self._client = client
+        self._timeout_seconds = timeout_seconds
+
+    async def join(self, session_id: SessionId, party_id: PartyId, token: JoinToken) -> Joined:
+        """Take our seat. Asking again with the same token is harmless.
+
+        Raises:
+            Unreachable: No answer, or one that tells to try again.
+            Declined: The coordinator will not have us.
+            Misspoken: Its answer is not one.
+        """
+        body = {"session_id": str(session_id), "party_id": str(party_id), "join_token": token.reveal()}
+        answer = await self._ask("POST", "/sessions/join", _Joined, body)
+        try:
+            joined = _parse(answer)
+        except (InvalidValue, ValueError) as error:
+            raise Misspoken(f"the coordinator's session does not read: {error}") from None
+        if joined.session_id != session_id:
+            raise Misspoken(f"the coordinator answered with session {joined.session_id}")
+        return joined
+
+    async def report(self, session_id: SessionId, party_id: PartyId, outcome: dict[str, str]) -> None:
+        """Report what came of a session. Reporting the same again is harmless.
+
+        Args:
+            session_id: The session.
+            party_id: Our party in it.
+            outcome: `public_key`, `signature` or, where the coordinator takes failures, `error`.
+
+        Raises:
+            Unreachable, Declined, Misspoken: As for `join`.
+        """
+        body = {"session_id": str(session_id), "party_id": str(party_id), **outcome}
+        await self._ask("POST", "/sessions/report-completion", object, body)
+
+    async def status(self, session_id: SessionId) -> str:
+        """The coordinator's own word for where a session stands.
+
+        Raises:
+            Unreachable, Declined, Misspoken: As for `join`.
+        """
+        return (await self._ask("GET", f"/sessions/{session_id}/status", _Status)).status
+
+    async def _ask(self, method: str, path: str, expect: type[T], body: dict[str, str] | None = None) -> T:
+        """One request. What a refusal says is the coordinator's text: it goes into our message, shortened."""
+        try:
+            with trio.fail_after(self._timeout_seconds):
+                async with self._client.stream(method, path, json=body) as response:
+                    answer = await _bounded(response)
+        except trio.TooSlowError:
+            raise Unreachable(f"the coordinator did not answer within {self._timeout_seconds:g} s") from None
+        except httpx.InvalidURL as error:
+            raise Misspoken(f"the coordinator's address cannot be used: {error}") from None
+        except httpx.HTTPError as error:
+            raise Unreachable(f"the coordinator cannot be reached: {str(error) or type(error).__name__}") from None
+        if response.is_success:
+            try:
+                return msgspec.json.decode(answer or b"null", type=expect)
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+                raise Misspoken(f"the coordinator's answer does not read: {error}") from None
+        said = answer[:200].decode(errors="replace")
+        told = "".join(letter if letter.isprintable() else " " for letter in said)
+        message = f"the coordinator answered {response.status_code}: {told}"
+        if response.is_server_error or response.status_code in TRY_AGAIN:
+            raise Unreachable(message)
+        raise Declined(message, response.status_code)
+
+
+@asynccontextmanager
+async def open_coordinator(settings: CoordinatorSettings) -> AsyncIterator[Coordinator]:
+    """A client for as long as the block lasts.
+
+    Raises:
+        SettingsRefused: The TLS files cannot be used.
+    """
+    context = tls_context(settings.tls)
+    limits = httpx.Limits(max_connections=32, max_keepalive_connections=8)
+    # Time is kept in `_ask` alone: httpx's own clocks start anew with each piece of an answer.
+    # trust_env off: a proxy variable in the environment must not decide who sees join tokens.
+    async with httpx.AsyncClient(
+        base_url=settings.url,
+        verify=context,
+        timeout=None,  # noqa: S113  see above
+        limits=limits,
+        trust_env=False,
+    ) as client:
+        yield Coordinator(client, settings.timeout_seconds)
+
+
+async def _bounded(response: httpx.Response) -> bytes:
+    """The raw body; compressed ones are refused, for their size says nothing."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise Misspoken("the coordinator's answer is compressed")
+    body = bytearray()
+    async for piece in response.aiter_raw():
+        body += piece
+        if len(body) > ANSWER_MAX:
+            raise Misspoken(f"the coordinator's answer has more than {ANSWER_MAX} bytes")
+    return bytes(body)
+
+
+def _parse(answer: _Joined) -> Joined:
+    info = answer.session_info
+    others = {PartyId(member.party_id): member.party_index for member in answer.other_parties}
+    if len(others) != len(answer.other_parties):
+        raise InvalidValue("a party appears twice")
+    return Joined(
+        session_id=SessionId(info.session_id),
+        type=SessionType(info.session_type),
+        threshold=Threshold(info.threshold_t, info.threshold_n),
+        public_key=None if info.public_key is None else PublicKey.parse(info.public_key),
+        message_hash=None if info.message_hash is None else MessageHash.parse(info.message_hash),
+        others=others,
+        index=answer.party_index,
+    )

@@ -1,0 +1,269 @@
+"""Client of the message router: one WebSocket, one bounded inbox per session, brought back whenever it is lost.
+
+The router is not trusted: what arrives is bytes and hints. Frames are bounded before they are parsed, unknown fields
+are left alone, and a frame that does not read is counted and dropped: a session must not fail because somebody threw
+garbage.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+from urllib.parse import quote, urlsplit
+
+import msgspec
+import structlog
+import trio
+from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, wrap_client_stream
+
+from daemon.errors import Declined, Unreachable
+from daemon.network.connection import delays, tls_context
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Callable
+
+    from daemon.settings import RouterSettings
+    from daemon.values import PartyId, SessionId
+
+log = structlog.get_logger(__name__)
+
+FRAME_MAX: Final = 384 * 1024
+"""Bytes of one frame's JSON."""
+PAYLOAD_MAX: Final = 288 * 1024
+"""Bytes of a payload; base64 of it fits into a frame."""
+CONNECT_SECONDS: Final = 10.0
+"""For TCP, TLS and the WebSocket's handshake together."""
+LONGEST_DELAY: Final = 5.0
+"""Seconds between two tries to connect, at most: a ceremony has no minutes to wait."""
+SETTLED_SECONDS: Final = 5.0
+"""A connection that lasted this long starts the delays anew."""
+TRY_AGAIN: Final = frozenset({404, 408, 425, 429})
+"""404: the router does not know the session yet."""
+
+
+class _Incoming(msgspec.Struct):
+    from_party: Annotated[str, msgspec.Meta(max_length=128)]
+    payload: str
+    round_number: int = 0
+    is_broadcast: bool = False
+
+
+class _Outgoing(msgspec.Struct, omit_defaults=True):
+    from_party: str
+    round_number: int
+    payload: str
+    to_parties: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """What the router brought. from_party and broadcast are its word only."""
+
+    from_party: str
+    payload: bytes
+    broadcast: bool
+
+
+_decoder: Final = msgspec.json.Decoder(_Incoming)
+
+
+def read_frame(text: str | bytes) -> Incoming | None:
+    """One frame as it came; None where it does not read."""
+    try:
+        frame = _decoder.decode(text)
+        payload = base64.b64decode(frame.payload, validate=True)
+    except (ValueError, RecursionError):  # msgspec's and binascii's errors among them
+        return None
+    if not 0 < len(payload) <= PAYLOAD_MAX:
+        return None
+    return Incoming(frame.from_party, payload, frame.is_broadcast)
+
+
+def write_frame(from_party: PartyId, to: str | None, round_number: int, payload: bytes) -> str:
+    """One frame as the router takes it; no receiver means everybody else."""
+    frame = _Outgoing(
+        from_party=str(from_party),
+        round_number=round_number,
+        payload=base64.b64encode(payload).decode(),
+        to_parties=None if to is None else (to,),
+    )
+    return msgspec.json.encode(frame).decode()
+
+
+class Stream:
+    """One session's connection to the router, as one party of it. Made by `Router.open`.
+
+    Attributes:
+        opened: Set once the router has accepted the first connection.
+        connections: How many there have been.
+        problem: Why there is none just now; empty while there is one.
+        dropped: Frames that did not read.
+    """
+
+    def __init__(self, party_id: PartyId, inbox: int, *, keep_sent: bool) -> None:
+        self.opened = trio.Event()
+        self.connections = 0
+        self.problem = "the router has not answered yet"
+        self.dropped = 0
+        self._party_id = party_id
+        self._arrived, self._inbox = trio.open_memory_channel[Incoming](inbox)
+        self._socket: WebSocketConnection | None = None
+        self._connected = trio.Event()
+        self._sending = trio.Lock()
+        self._sent: list[str] | None = [] if keep_sent else None
+
+    async def receive(self) -> Incoming:
+        """The next frame that reads."""
+        return await self._inbox.receive()
+
+    async def send(self, to: str | None, round_number: int, payload: bytes) -> None:
+        """Hand a frame to the router, waiting for a connection where there is none.
+
+        A frame that is lost with a dying connection is not noticed here: the sealed channel asks for it again, and for
+        bare messages the stream keeps all and sends them again on each new connection (`keep_sent`).
+        """
+        frame = write_frame(self._party_id, to, round_number, payload)
+        async with self._sending:
+            if self._sent is not None:
+                self._sent.append(frame)
+            while True:
+                socket = self._socket
+                if socket is None:
+                    await self._connected.wait()
+                    continue
+                try:
+                    await socket.send_message(frame)
+                except ConnectionClosed:
+                    if self._socket is socket:
+                        self._lost("the router closed the connection")
+                else:
+                    return
+
+    async def _serve(self, socket: WebSocketConnection) -> None:
+        """Take frames from one connection until it is gone."""
+        for frame in self._sent or ():
+            await socket.send_message(frame)
+        self._socket, self.problem = socket, ""
+        self.connections += 1
+        self.opened.set()
+        self._connected.set()
+        while True:
+            text = await socket.get_message()
+            frame_read = read_frame(text)
+            if frame_read is None:
+                self.dropped += 1
+            else:
+                await self._arrived.send(frame_read)
+
+    def _lost(self, problem: str) -> None:
+        if self._socket is not None:
+            self._connected = trio.Event()
+        self._socket, self.problem = None, problem
+
+
+class Router:
+    """See the module. One per daemon; streams share nothing but the settings.
+
+    Raises:
+        SettingsRefused: The TLS files cannot be used.
+    """
+
+    def __init__(self, settings: RouterSettings, on_reconnect: Callable[[], None] = lambda: None) -> None:
+        address = urlsplit(settings.url)
+        self._settings = settings
+        self._host = address.hostname or ""
+        self._port = address.port or (443 if address.scheme == "https" else 80)
+        self._authority = address.netloc
+        self._path = address.path.rstrip("/")
+        self._tls: ssl.SSLContext | None = tls_context(settings.tls) if address.scheme == "https" else None
+        self._on_reconnect = on_reconnect
+
+    @asynccontextmanager
+    async def open(self, session_id: SessionId, party_id: PartyId, *, keep_sent: bool = False) -> AsyncIterator[Stream]:
+        """A session's stream for as long as the block lasts; entered once the router has accepted it.
+
+        Not accepted yet (404 among that) means: try again. The caller's deadline is the bound.
+
+        Args:
+            session_id: The session.
+            party_id: Our party in it.
+            keep_sent: For bare protocol messages: on each new connection, send again whatever was sent before.
+
+        Raises:
+            Declined: The router will not have us; inside an exception group, as all that ends the block.
+        """
+        stream = Stream(party_id, self._settings.inbox_frames, keep_sent=keep_sent)
+        resource = f"{self._path}/sessions/{session_id}/messages?party_id={quote(str(party_id))}"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep, stream, resource)
+            await stream.opened.wait()
+            try:
+                yield stream
+            finally:
+                nursery.cancel_scope.cancel()
+
+    async def _keep(self, stream: Stream, resource: str) -> None:
+        """Keep one connection up until cancelled."""
+        waits = delays(longest=LONGEST_DELAY)
+        while True:
+            began = trio.current_time()
+            try:
+                await self._connect(stream, resource)
+            except Unreachable as error:
+                stream._lost(error.message)  # noqa: SLF001  the other half of one object
+            except Declined as error:
+                if not stream.opened.is_set():
+                    raise
+                stream._lost(error.message)  # noqa: SLF001
+            if trio.current_time() - began > SETTLED_SECONDS:
+                waits = delays(longest=LONGEST_DELAY)
+            if stream.opened.is_set():
+                self._on_reconnect()
+            log.debug("router connection lost", problem=stream.problem)
+            await trio.sleep(next(waits))
+
+    async def _connect(self, stream: Stream, resource: str) -> None:
+        """One connection, from TCP to its end. Always raises: Unreachable, or Declined."""
+        ended: BaseException | None = None
+        try:
+            # The TCP stream is ours to close: trio-websocket leaves it open where the other side refuses or ends first.
+            with trio.fail_after(CONNECT_SECONDS) as connecting:
+                tcp = await trio.open_tcp_stream(self._host, self._port)
+                async with tcp, trio.open_nursery() as nursery:
+                    carrier = tcp if self._tls is None else trio.SSLStream(tcp, self._tls, server_hostname=self._host)
+                    socket = await wrap_client_stream(
+                        nursery, carrier, self._authority, resource, max_message_size=FRAME_MAX
+                    )
+                    connecting.deadline = math.inf
+                    nursery.start_soon(self._ping, socket)
+                    await stream._serve(socket)  # noqa: SLF001
+        except* (ConnectionClosed, HandshakeError, OSError, trio.BrokenResourceError, trio.TooSlowError) as group:
+            ended = _first(group)
+        if isinstance(ended, ConnectionRejected):
+            raise _rejected(ended.status_code)
+        raise Unreachable(f"the router cannot be reached: {str(ended) or type(ended).__name__}")
+
+    async def _ping(self, socket: WebSocketConnection) -> None:
+        """Notice a connection that is dead without having been closed."""
+        while True:
+            await trio.sleep(self._settings.ping_seconds)
+            with trio.fail_after(self._settings.ping_seconds):
+                await socket.ping()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _rejected(status: int) -> Unreachable | Declined:
+    message = f"the router answered {status}"
+    if status in TRY_AGAIN or not 400 <= status < 500:  # noqa: PLR2004  HTTP's classes
+        return Unreachable(message)
+    return Declined(message, status)
