@@ -1,12 +1,14 @@
-"""A throw-away token for each test."""
+"""A throw-away token for each test, plain or behind the module that misbehaves on demand."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from hsm import SealHeader, Token
-from tests.hsm.soft import HEADER, SoftToken, make_token
+from tests.hsm import fault
+from tests.hsm.soft import HEADER, SOFTHSM, SoftToken, make_token
 
 
 @pytest.fixture
@@ -28,3 +30,29 @@ def token(soft_token: SoftToken) -> Iterator[Token]:
 @pytest.fixture
 def header() -> SealHeader:
     return HEADER
+
+
+@dataclass
+class Faulty:
+    """A fresh token behind the fault module, and what steers that."""
+
+    token: SoftToken
+    control: fault.Control
+
+
+@pytest.fixture(scope="session")
+def fault_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # One for the process: a module stays loaded, and with it the control block it mapped first.
+    return tmp_path_factory.mktemp("fault")
+
+
+@pytest.fixture
+def faulty(soft_token: SoftToken, fault_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    control_file = fault_folder / "control"
+    control = fault.Control(control_file)
+    control.reset()
+    monkeypatch.setenv("TSSD_FAULT_TARGET", str(SOFTHSM))
+    monkeypatch.setenv("TSSD_FAULT_CONTROL", str(control_file))
+    soft_token.options["module_path"] = fault.build(fault_folder)
+    yield Faulty(soft_token, control)
+    control.close()

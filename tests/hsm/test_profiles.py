@@ -1,0 +1,118 @@
+"""Each profile on a token that behaves as that provider is documented to."""
+
+import secrets
+
+import pytest
+
+from hsm import CKR, PROFILES, HsmError, NotConforming, SealHeader
+from tests.hsm.conftest import Faulty
+from tests.hsm.fault import IvSource, ValueLen
+from tests.hsm.soft import Memory
+
+PROVIDERS = {
+    "softhsm": {"value_len": ValueLen.REFUSED},
+    "cloudhsm": {
+        "wrap_mechanism": 0x80002109,
+        "gcm_mechanism": 0x80001087,
+        "iv_source": IvSource.HEAD,
+        "gcm_limit": 16_224,
+        "value_len": ValueLen.REFUSED,
+    },
+    "cloudhsm-standard-gcm": {
+        "wrap_mechanism": 0x80002109,
+        "iv_source": IvSource.BUFFER,
+        "gcm_limit": 16_224,
+        "value_len": ValueLen.REFUSED,
+    },
+    "luna": {"wrap_mechanism": 0x80000170, "value_len": ValueLen.WANTED},
+    "luna-fips": {"wrap_mechanism": 0x80000170, "value_len": ValueLen.WANTED, "iv_source": IvSource.TAIL},
+    "nshield": {"value_len": ValueLen.REFUSED},
+}
+IV_BYTES = {IvSource.TAIL: 16}
+
+
+def test_every_profile_has_a_provider_here() -> None:
+    # NSS is there for real: test_nss.py.
+    assert PROVIDERS.keys() == PROFILES.keys() - {"nss"}
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("size", [1, 12288, 40_000])
+def test_it_seals_and_opens_as_the_provider_wants(faulty: Faulty, header: SealHeader, name: str, size: int) -> None:
+    faulty.control.set(**PROVIDERS[name])
+    content = secrets.token_bytes(size)
+    with faulty.token.open(profile=name) as token:
+        token.create_keys()
+        blob = token.seal(Memory(content), header)
+        opened = token.open(blob, header, Memory)
+        assert isinstance(opened, Memory)
+        assert opened.content == content
+        token.reconnect()
+        assert len({chunk.iv for chunk in blob.chunks}) == len(blob.chunks)
+        source = IvSource(PROVIDERS[name].get("iv_source", IvSource.CALLER))
+        assert {len(chunk.iv) for chunk in blob.chunks} == {IV_BYTES.get(source, 12)}
+
+
+@pytest.mark.parametrize(
+    ("provider", "profile"),
+    [
+        ("softhsm", "cloudhsm-standard-gcm"),
+        ("softhsm", "luna"),
+        ("softhsm", "luna-fips"),
+        ("softhsm", "cloudhsm"),
+        ("cloudhsm", "softhsm"),
+        ("cloudhsm", "luna"),
+        ("cloudhsm", "cloudhsm-standard-gcm"),
+        ("cloudhsm-standard-gcm", "softhsm"),
+        ("cloudhsm-standard-gcm", "cloudhsm"),
+        ("luna", "softhsm"),
+        ("luna", "luna-fips"),
+        ("luna-fips", "luna"),
+        ("luna-fips", "nshield"),
+    ],
+)
+def test_a_wrong_profile_is_found_out_before_anything_is_sealed(faulty: Faulty, provider: str, profile: str) -> None:
+    faulty.control.set(**PROVIDERS[provider])
+    with faulty.token.open(profile=profile) as token, pytest.raises(NotConforming):
+        token.create_keys()
+
+
+@pytest.mark.parametrize("profile", ["cloudhsm-standard-gcm"])
+def test_a_zero_buffer_taken_as_the_iv_never_seals(faulty: Faulty, profile: str) -> None:
+    """The token claims nothing and writes nothing back: both chunks would have the all-zero IV."""
+    faulty.control.set(wrap_mechanism=0x80002109)
+    with faulty.token.open(profile=profile) as token, pytest.raises(NotConforming, match="IVs repeat or are zero"):
+        token.create_keys()
+
+
+def test_more_than_the_token_takes_in_one_call_is_never_asked(faulty: Faulty, header: SealHeader) -> None:
+    faulty.control.set(gcm_limit=12_288)
+    with faulty.token.open() as token:
+        token.create_keys()
+        token.open(token.seal(Memory(bytes(100_000)), header), header, Memory)
+        faulty.control.set(gcm_limit=12_287)
+        with pytest.raises(HsmError) as refused:
+            token.seal(Memory(bytes(100_000)), header)
+        assert refused.value.rv == CKR.DATA_LEN_RANGE
+
+
+def test_a_token_that_ignores_hidden_attributes_is_refused(faulty: Faulty) -> None:
+    faulty.control.set(no_unwrap_template=1, ignore_hidden=1)
+    profile = "nss"  # claims no unwrap template, so that the keys can be made
+    with faulty.token.open(profile=profile) as token, pytest.raises(NotConforming, match="ignores CKA_SENSITIVE"):
+        token.create_keys()
+    with pytest.raises(NotConforming, match="ignores CKA_SENSITIVE"):
+        faulty.token.open(profile=profile)
+
+
+def test_an_unwrap_template_that_is_not_kept_is_noticed(faulty: Faulty) -> None:
+    faulty.control.set(no_unwrap_template=1)
+    with faulty.token.open() as token:
+        with pytest.raises(NotConforming, match="CKA_UNWRAP_TEMPLATE is not kept"):
+            token.create_keys()
+        assert token.status().kek_versions == ()
+
+
+def test_an_unknown_profile_is_refused_with_the_list(faulty: Faulty) -> None:
+    with pytest.raises(NotConforming, match="softhsm, nss, cloudhsm"):
+        faulty.token.open(profile="yubihsm")
