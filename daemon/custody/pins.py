@@ -1,0 +1,286 @@
+"""Pinned peers: whose key speaks for which party ids, as one list that our own identity key signed.
+
+    list:        u8 version (1) || u64 number || u16 count || pins, ascending by node
+    pin:         string node || 33 bytes identity key || u16 count || patterns, ascending, each a string
+    succession:  u8 version (1) || 33 bytes present key || 33 bytes successor || 64 bytes signature by the present key
+    checkpoint:  u8 version (1) || u64 audit count || 32 bytes audit head || u64 chain count || 32 bytes chain head
+
+Integers are big-endian, a string is u16 length and bytes. Signed is SHA-256(tag || 0x00 || body) with the tags
+`tssd/1/pins`, `tssd/1/succession` and `tssd/1/checkpoint`: ECDSA P-256, r||s, low s.
+
+The newest list stands in the state directory too, as it was signed; it is public. So it can be neither forgotten
+between its signing and its storing elsewhere, nor replaced by an older one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from daemon.custody.refusal import Refusal
+from daemon.custody.wire import Pin, Pins, SignedPins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+VERSION: Final = 1
+PINS_MAX: Final = 4096
+PATTERNS_MAX: Final = 256
+NODE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+PATTERN: Final = re.compile(r"[A-Za-z0-9_*-]{1,128}")
+KEY_BYTES: Final = 33
+SIGNATURE_BYTES: Final = 64
+P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+FILE_MAX: Final = 4 * 1024 * 1024
+
+
+def tagged(tag: str, body: bytes) -> bytes:
+    """What the identity key signs for one use."""
+    return hashlib.sha256(tag.encode("ascii") + b"\0" + body).digest()
+
+
+def verify(identity: bytes, digest: bytes, signature: bytes) -> bool:
+    """Whether this is identity's signature over the digest, in the one form that is taken: r||s with low s."""
+    if len(signature) != SIGNATURE_BYTES:
+        return False
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    if not (0 < r < P256_ORDER and 0 < s <= P256_ORDER // 2):
+        return False
+    try:
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), identity)
+        key.verify(encode_dss_signature(r, s), digest, ec.ECDSA(Prehashed(SHA256())))
+    except (ValueError, InvalidSignature):
+        return False
+    return True
+
+
+def check_identity(identity: bytes, field: str) -> None:
+    """Refuse what is no compressed point of P-256."""
+    try:
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), identity)
+    except ValueError:
+        valid = False
+    else:
+        valid = len(identity) == KEY_BYTES
+    if not valid:
+        raise Refusal("refused", "not a P-256 key in compressed form, 33 bytes", field)
+
+
+def checkpoint_body(audit_count: int, audit_head: bytes, chain_count: int, chain_head: bytes) -> bytes:
+    """What a checkpoint states."""
+    return struct.pack(">BQ", VERSION, audit_count) + audit_head + struct.pack(">Q", chain_count) + chain_head
+
+
+def successor_body(present: bytes, successor: bytes) -> bytes:
+    """What a statement of succession states."""
+    return bytes([VERSION]) + present + successor
+
+
+def encode_list(number: int, pins: tuple[Pin, ...]) -> bytes:
+    """The list as it is signed."""
+    parts = [struct.pack(">BQH", VERSION, number, len(pins))]
+    for pin in sorted(pins, key=lambda pin: pin.node):
+        parts += [_string(pin.node), pin.identity, struct.pack(">H", len(pin.patterns))]
+        parts += [_string(pattern) for pattern in sorted(pin.patterns)]
+    return b"".join(parts)
+
+
+def decode_list(body: bytes) -> tuple[int, tuple[Pin, ...]]:
+    """Number and pins. Raises Refusal unless it is exactly what `encode_list` makes of a list that may be."""
+    try:
+        reader = _Reader(body)
+        reader.take(1)  # the version: held against ours by encoding the list again, below
+        number = reader.number(8)
+        pins = tuple(
+            Pin(
+                node=reader.string(),
+                identity=reader.take(KEY_BYTES),
+                patterns=tuple(reader.string() for _ in range(reader.number(2))),
+            )
+            for _ in range(reader.number(2))
+        )
+    except ValueError:
+        raise Refusal("refused", "not a list of pins of version 1", "pins.body") from None
+    check_list(pins)
+    if encode_list(number, pins) != body:
+        raise Refusal("refused", "not a list of pins in canonical form", "pins.body")
+    return number, pins
+
+
+def check_list(pins: tuple[Pin, ...]) -> None:
+    """Refuse a list in which a node or a key stands twice, or a name cannot be."""
+    for pin in pins:
+        check_identity(pin.identity, "pins.identity")
+        if not NODE.fullmatch(pin.node):
+            raise Refusal("refused", "a node's name has 1 to 64 ASCII letters, digits, '.', '_' or '-'", "pins.node")
+        if not (0 < len(pin.patterns) <= PATTERNS_MAX and all(map(PATTERN.fullmatch, pin.patterns))):
+            raise Refusal("refused", f"node {pin.node} has no patterns, or one that cannot be", "pins.patterns")
+        if len(set(pin.patterns)) != len(pin.patterns):
+            raise Refusal("refused", f"node {pin.node} has a pattern twice", "pins.patterns")
+    for what, values in (("node", [pin.node for pin in pins]), ("identity", [pin.identity for pin in pins])):
+        if len(set(values)) != len(values):
+            raise Refusal("refused", f"one {what} is pinned twice", f"pins.{what}")
+    if len(pins) > PINS_MAX:
+        raise Refusal("refused", f"more than {PINS_MAX} pins", "pins")
+
+
+def matches(pattern: str, party_id: str) -> bool:
+    """Whether a pattern, in which only `*` is special, matches the whole party id."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), party_id) is not None
+
+
+def identity_of(pins: tuple[Pin, ...], party_id: str) -> bytes:
+    """The key pinned for a party id. Raises Refusal where none or several nodes may speak for it."""
+    found = [pin for pin in pins if any(matches(pattern, party_id) for pattern in pin.patterns)]
+    if not found:
+        raise Refusal("refused", f"no pinned peer speaks for {party_id}; add it with `tssctl peer add`", "pins")
+    if len(found) > 1:
+        nodes = ", ".join(pin.node for pin in found)
+        raise Refusal("refused", f"{party_id} matches the pins of several nodes: {nodes}", "pins")
+    return found[0].identity
+
+
+class PinBook:
+    """The lists of pins that this node has signed.
+
+    The file is read anew each time: an operator's command writes it while the service's custodian runs.
+    """
+
+    def __init__(self, directory: Path, seen: Callable[[], int]) -> None:
+        """directory: the state directory. seen: the highest number known from elsewhere (the chain)."""
+        self._file = directory / "pins"
+        self._seen = seen
+
+    def newest(self, identity: bytes) -> Pins | None:
+        """The newest list, verified; None before the first. Raises Refusal where it is gone or not ours."""
+        try:
+            with self._file.open("rb") as file:
+                signed = msgspec.msgpack.decode(file.read(FILE_MAX), type=SignedPins)
+        except FileNotFoundError:
+            if self._seen():
+                raise Refusal(
+                    "refused", f"list {self._seen()} of pins was signed, and the state directory has none", "pins"
+                ) from None
+            return None
+        except (OSError, msgspec.DecodeError):
+            raise Refusal("refused", "the list of pins in the state directory cannot be read", "pins") from None
+        pins = self._verified(signed, identity)
+        if pins.number < self._seen():
+            raise Refusal("refused", f"list {pins.number} of pins is older than {self._seen()}, which was seen", "pins")
+        return pins
+
+    def check(self, signed: SignedPins, identity: bytes) -> Pins:
+        """Verify a list that is shown. Raises Refusal: not ours, or older than the newest."""
+        newest = self.newest(identity)
+        if newest is not None and newest.signed == signed:
+            return newest
+        pins = self._verified(signed, identity)
+        number = max(self._seen(), 0 if newest is None else newest.number)
+        if pins.number < number:
+            raise Refusal("refused", f"list {pins.number} of pins is older than the newest, {number}", "pins")
+        if newest is not None and pins.number == newest.number:
+            raise Refusal("refused", f"there are two lists of pins with number {number}", "pins")
+        return pins
+
+    def sign(self, pins: tuple[Pin, ...], identity: bytes, sign: Callable[[bytes], bytes]) -> Pins:
+        """Sign the next list; it is on the disk when this returns. Raises Refusal."""
+        check_list(pins)
+        if any(pin.identity == identity for pin in pins):
+            raise Refusal("refused", "this is our own identity key", "pins.identity")
+        newest = self.newest(identity)
+        number = max(self._seen(), 0 if newest is None else newest.number) + 1
+        body = encode_list(number, pins)
+        signed = SignedPins(body=body, signature=sign(tagged("tssd/1/pins", body)))
+        self._store(signed)
+        return Pins(number=number, pins=decode_list(body)[1], signed=signed)
+
+    def _verified(self, signed: SignedPins, identity: bytes) -> Pins:
+        if not verify(identity, tagged("tssd/1/pins", signed.body), signed.signature):
+            raise Refusal("refused", "the list of pins is not signed by our identity key", "pins.signature")
+        number, pins = decode_list(signed.body)
+        return Pins(number=number, pins=pins, signed=signed)
+
+    def _store(self, signed: SignedPins) -> None:
+        fresh = self._file.with_suffix(".new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.msgpack.encode(signed))
+            file.flush()
+            os.fsync(descriptor)
+        fresh.replace(self._file)
+        directory = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def edited(
+    pins: tuple[Pin, ...], action: str, node: str, identity: bytes | None, patterns: tuple[str, ...]
+) -> tuple[Pin, ...]:
+    """The list after an operator's edit. Raises Refusal."""
+    present = next((pin for pin in pins if pin.node == node), None)
+    others = tuple(pin for pin in pins if pin.node != node)
+    if action == "remove":
+        if present is None:
+            raise Refusal("refused", f"no node {node} is pinned", "node")
+        return others
+    if (present is None) != (action == "add"):
+        known = "is pinned already; replace it" if present else "is not pinned; add it"
+        raise Refusal("refused", f"node {node} {known}", "node")
+    if identity is None:
+        raise Refusal("refused", "a pin needs an identity key", "identity")
+    return (*others, Pin(node=node, identity=identity, patterns=tuple(sorted(patterns))))
+
+
+def succeeded(pins: tuple[Pin, ...], statement: bytes) -> tuple[Pin, ...]:
+    """The list in which a pinned key has given way to the successor it named. Raises Refusal."""
+    length = 1 + 2 * KEY_BYTES
+    body, signature = statement[:length], statement[length:]
+    if len(body) != length or body[0] != VERSION:
+        raise Refusal("refused", "not a statement of succession of version 1", "statement")
+    present, successor = body[1 : 1 + KEY_BYTES], body[1 + KEY_BYTES :]
+    if not verify(present, tagged("tssd/1/succession", body), signature):
+        raise Refusal("refused", "the statement is not signed by the key it replaces", "statement")
+    check_identity(successor, "statement")
+    before = next((pin for pin in pins if pin.identity == present), None)
+    if before is None:
+        raise Refusal("refused", "the statement replaces a key that is not pinned", "statement")
+    others = tuple(pin for pin in pins if pin is not before)
+    return (*others, Pin(node=before.node, identity=successor, patterns=before.patterns))
+
+
+class _Reader:
+    """Bounded reading; ValueError at the end."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._at = 0
+
+    def take(self, length: int) -> bytes:
+        end = self._at + length
+        if end > len(self._content):
+            raise ValueError("too short")
+        taken, self._at = self._content[self._at : end], end
+        return taken
+
+    def number(self, length: int) -> int:
+        return int.from_bytes(self.take(length), "big")
+
+    def string(self) -> str:
+        return self.take(self.number(2)).decode("ascii")
+
+
+def _string(text: str) -> bytes:
+    encoded = text.encode("ascii")
+    return struct.pack(">H", len(encoded)) + encoded

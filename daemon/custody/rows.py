@@ -1,0 +1,205 @@
+"""Rows of the share store, as the custodian takes them: every field checked, every field under the seal.
+
+What a share is sealed with (docs/sealing.md) names party, share, session, type, public key, threshold and generation,
+and one digest for all else a row says, the committee digest:
+
+    SHA-256("tssd/1/row" || 0x00 || string protocol || string channel || u32 own seat ||
+            u16 n || n times {u32 seat || string party id || string identity key} ||
+            string transcript || string result digest || string confirmation body)
+
+with u32 and u16 big-endian, a string being u16 length and bytes; identity keys, transcript and confirmation are empty
+strings in plain committees. Pre-parameters are sealed in their own domain, with the digest of their fingerprints in the
+same place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import uuid
+from typing import TYPE_CHECKING, Final
+
+from daemon.custody.policy import PARTY_ID, PARTY_ID_MAX
+from daemon.custody.refusal import Refusal
+from daemon.custody.wire import PreparedRow, Sealed, SealedChunk
+from hsm import Chunk, DataAltered, SealedBlob, SealHeader
+
+if TYPE_CHECKING:
+    from daemon.custody.wire import Seat, ShareRow
+    from tss_cffi import ShareInfo
+
+SESSION_BYTES: Final = 16
+KEY_BYTES: Final = 33
+DIGEST_BYTES: Final = 32
+SEAT_MAX: Final = 0xFFFF
+COMMITTEE_MAX: Final = 32
+NAME_MAX: Final = 128
+CONFIRMATION_MAX: Final = 1024
+
+
+def committee_digest(row: ShareRow) -> bytes:
+    """What the seal says of a row's committee and result; 32 bytes."""
+    identities = row.identities or (b"",) * len(row.committee)
+    parts = [
+        b"tssd/1/row\0",
+        _string(row.protocol.encode()),
+        _string(row.channel.encode()),
+        struct.pack(">IH", row.seat, len(row.committee)),
+    ]
+    for member, identity in zip(row.committee, identities, strict=True):
+        parts += [struct.pack(">I", member.seat), _string(member.party_id.encode()), _string(identity)]
+    parts += [_string(row.transcript), _string(row.result_digest), _string(row.confirmation)]
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def share_header(row: ShareRow) -> SealHeader:
+    """What the row's share is sealed to."""
+    return SealHeader(
+        domain="share",
+        party_id=row.party_id,
+        share_id=row.share_id,
+        session_id=str(uuid.UUID(bytes=row.session)),
+        share_type=row.share_type,
+        public_key=row.public_key,
+        threshold_t=row.threshold,
+        threshold_n=len(row.committee),
+        committee_digest=committee_digest(row),
+        generation=row.generation,
+    )
+
+
+def prepared_header(prepared_id: str, protocol: str, fingerprints: tuple[bytes, ...]) -> SealHeader:
+    """What a set of pre-parameters is sealed to."""
+    return SealHeader(
+        domain="pre-params",
+        party_id=protocol,
+        share_id=prepared_id,
+        committee_digest=hashlib.sha256(b"".join(fingerprints)).digest(),
+    )
+
+
+def blob_of(sealed: Sealed) -> SealedBlob:
+    """The sealed part of a row as the HSM's side takes it. Raises Refusal."""
+    try:
+        return SealedBlob(
+            format=sealed.format,
+            tier=sealed.tier,
+            kek_version=sealed.kek_version,
+            wrapped_key=sealed.wrapped_key,
+            recovery_wrapped=sealed.recovery_wrapped,
+            recovery_fingerprint=sealed.recovery_fingerprint,
+            chunks=tuple(Chunk(chunk.data, chunk.iv, chunk.auth_tag) for chunk in sealed.chunks),
+        )
+    except DataAltered as error:
+        raise Refusal("altered", str(error), "sealed") from None
+
+
+def sealed_of(blob: SealedBlob) -> Sealed:
+    """The other way round."""
+    return Sealed(
+        format=blob.format,
+        tier="A",
+        kek_version=blob.kek_version,
+        wrapped_key=blob.wrapped_key,
+        recovery_wrapped=blob.recovery_wrapped,
+        recovery_fingerprint=blob.recovery_fingerprint,
+        chunks=tuple(SealedChunk(data=chunk.data, iv=chunk.iv, auth_tag=chunk.auth_tag) for chunk in blob.chunks),
+    )
+
+
+def check_row(row: ShareRow) -> None:
+    """Refuse a row that no keygen of ours could have made, naming the first field that is wrong."""
+    check_session(row.session)
+    check_name(row.share_id, "share_id")
+    check_committee(row.committee, row.threshold, row.party_id)
+    identities = len(row.committee) if row.channel == "sealed" else 0
+    transcript = DIGEST_BYTES if row.channel == "sealed" else 0
+    for holds, field in (
+        (Members(row.committee).seat_of(row.party_id) == row.seat, "seat"),
+        (len(row.public_key) == KEY_BYTES, "public_key"),
+        (0 <= row.generation < 2**32, "generation"),
+        (len(row.result_digest) == DIGEST_BYTES, "result_digest"),
+        (len(row.identities) == identities, "identities"),
+        (all(len(key) == KEY_BYTES for key in row.identities), "identities"),
+        (len(row.transcript) == transcript, "transcript"),
+        (bool(row.confirmation) == (row.channel == "sealed"), "confirmation"),
+        (len(row.confirmation) <= CONFIRMATION_MAX, "confirmation"),
+    ):
+        if not holds:
+            raise Refusal("altered", f"the row's {field} cannot be", field)
+
+
+def check_committee(committee: tuple[Seat, ...], threshold: int, party_id: str) -> None:
+    """Refuse what is no committee with party_id in it and a threshold that fits."""
+    seats = [member.seat for member in committee]
+    parties = [member.party_id for member in committee]
+    for holds, field in (
+        (2 <= len(committee) <= COMMITTEE_MAX, "committee"),  # noqa: PLR2004  (one party is no committee)
+        (seats == sorted(set(seats)), "committee"),
+        (all(1 <= seat <= SEAT_MAX for seat in seats), "committee"),
+        (len(set(parties)) == len(parties), "committee"),
+        (all(len(party) <= PARTY_ID_MAX and PARTY_ID.fullmatch(party) for party in parties), "committee"),
+        (party_id in parties, "party_id"),
+        (2 <= threshold <= len(committee), "threshold"),  # noqa: PLR2004  (one signer is no threshold)
+    ):
+        if not holds:
+            raise Refusal("refused", f"the {field} cannot be", field)
+
+
+def check_session(session: bytes) -> None:
+    """Refuse what is no session id."""
+    if len(session) != SESSION_BYTES:
+        raise Refusal("refused", "a session id has 16 bytes", "session")
+
+
+def check_name(name: str, field: str) -> None:
+    """Refuse an id that is empty or too long to be sealed."""
+    if not 0 < len(name.encode()) <= NAME_MAX:
+        raise Refusal("refused", f"{field} must have 1 to {NAME_MAX} bytes", field)
+
+
+def check_share(row: ShareRow, info: ShareInfo) -> None:
+    """Hold an opened share against its row. The seal binds both: a difference is a defect, or a forger with our KEK."""
+    for holds, field in (
+        (info.protocol.label == row.protocol, "protocol"),
+        (info.threshold == row.threshold, "threshold"),
+        (info.seat == row.seat, "seat"),
+        (info.seats == tuple(member.seat for member in row.committee), "committee"),
+        (info.public_key == row.public_key, "public_key"),
+        (info.digest == row.result_digest, "result_digest"),
+    ):
+        if not holds:
+            raise Refusal("altered", f"the share is not what its row says: {field}", field)
+
+
+def check_prepared(row: PreparedRow, protocol: str) -> None:
+    """Refuse pre-parameters for another protocol, or that cannot be."""
+    check_name(row.prepared_id, "prepared.prepared_id")
+    if row.protocol != protocol:
+        raise Refusal("refused", f"pre-parameters for {row.protocol}, a keygen of {protocol}", "prepared.protocol")
+    if any(len(fingerprint) != DIGEST_BYTES for fingerprint in row.fingerprints):
+        raise Refusal("altered", "a fingerprint has 32 bytes", "prepared.fingerprints")
+
+
+class Members:
+    """Seats and party ids of a committee, each by the other."""
+
+    def __init__(self, committee: tuple[Seat, ...]) -> None:
+        self._parties = {member.seat: member.party_id for member in committee}
+        self._seats = {member.party_id: member.seat for member in committee}
+
+    def seat_of(self, party_id: str) -> int | None:
+        """None for a stranger."""
+        return self._seats.get(party_id)
+
+    def party_of(self, seat: int) -> str:
+        """The party id of one of its seats."""
+        return self._parties[seat]
+
+    def parties_of(self, seats: tuple[int, ...]) -> tuple[str, ...]:
+        """Likewise for several."""
+        return tuple(self._parties[seat] for seat in seats)
+
+
+def _string(content: bytes) -> bytes:
+    return struct.pack(">H", len(content)) + content
