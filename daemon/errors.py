@@ -11,6 +11,7 @@ DaemonError
 |- Unreachable    coordinator, router: trying again is sensible
 |- Declined       coordinator or router said no, for good
 |- Misspoken      coordinator or router answered what its interface does not know
+|- Restarted      tssd stopped in mid-session
 |- TokenLost      the custodian or its HSM is gone, locked or refuses us
 `- Broken         our own invariant does not hold
 ```
@@ -185,6 +186,12 @@ class Misspoken(DaemonError):
     kind = "misspoken"
 
 
+class Restarted(DaemonError):
+    """tssd stopped while the session was under way; nothing is resumed inside a round."""
+
+    kind = "restart"
+
+
 class TokenLost(DaemonError):
     """The custodian or its HSM is gone, locked or unwell."""
 
@@ -204,6 +211,7 @@ SESSION_OUTCOME: Final[dict[type[DaemonError], SessionStatus]] = {
     Unreachable: SessionStatus.FAILED,
     Declined: SessionStatus.FAILED,
     Misspoken: SessionStatus.FAILED,
+    Restarted: SessionStatus.FAILED,
     TokenLost: SessionStatus.FAILED,
     Broken: SessionStatus.FAILED,
 }
@@ -226,6 +234,7 @@ ANSWER: Final[dict[type[DaemonError], int]] = {
     Unreachable: 502,
     Declined: 502,
     Misspoken: 502,
+    Restarted: 503,
     TokenLost: 503,
     Broken: 500,
 }
@@ -240,6 +249,7 @@ EXIT_CODE: Final[dict[type[DaemonError], int]] = {
     Overdue: 1,
     Declined: 1,
     Misspoken: 1,
+    Restarted: 1,
     Broken: 70,
 }
 """The process's exit code (sysexits.h where it has one); the nearest base class counts."""

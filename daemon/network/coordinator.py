@@ -110,7 +110,7 @@ class Coordinator:
             Unreachable, Declined, Misspoken: As for `join`.
         """
         body = {"session_id": str(session_id), "party_id": str(party_id), **outcome}
-        await self._ask("POST", "/sessions/report-completion", object, body)
+        await self._exchange("POST", "/sessions/report-completion", body)  # whatever it says beside yes
 
     async def status(self, session_id: SessionId) -> str:
         """The coordinator's own word for where a session stands.
@@ -121,6 +121,14 @@ class Coordinator:
         return (await self._ask("GET", f"/sessions/{session_id}/status", _Status)).status
 
     async def _ask(self, method: str, path: str, expect: type[T], body: dict[str, str] | None = None) -> T:
+        """One request whose answer matters."""
+        answer = await self._exchange(method, path, body)
+        try:
+            return msgspec.json.decode(answer, type=expect)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise Misspoken(f"the coordinator's answer does not read: {error}") from None
+
+    async def _exchange(self, method: str, path: str, body: dict[str, str] | None) -> bytes:
         """One request. What a refusal says is the coordinator's text: it goes into our message, shortened."""
         try:
             with trio.fail_after(self._timeout_seconds):
@@ -133,10 +141,7 @@ class Coordinator:
         except httpx.HTTPError as error:
             raise Unreachable(f"the coordinator cannot be reached: {str(error) or type(error).__name__}") from None
         if response.is_success:
-            try:
-                return msgspec.json.decode(answer or b"null", type=expect)
-            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-                raise Misspoken(f"the coordinator's answer does not read: {error}") from None
+            return answer
         said = answer[:200].decode(errors="replace")
         told = "".join(letter if letter.isprintable() else " " for letter in said)
         message = f"the coordinator answered {response.status_code}: {told}"

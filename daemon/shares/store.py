@@ -582,9 +582,9 @@ class Store:
         )
         return [Published(number=row["number"], event=json.loads(row["payload"])) for row in found]
 
-    async def outbox_grown(self) -> None:
-        """Return when something may have entered the outbox."""
-        await self._outbox.wait()
+    def outbox_grown(self) -> trio.Event:
+        """Set once something enters the outbox from now on: take it first, then look, then wait."""
+        return self._outbox
 
     def _wake_outbox(self) -> None:
         self._outbox.set()
