@@ -1,0 +1,1501 @@
+#ifndef TSS_CHANNEL_CHANNEL_IMPL_H
+#define TSS_CHANNEL_CHANNEL_IMPL_H
+
+#include "../secret.h"
+#include "channel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Names ---- */
+
+TSS_API const char *tss_channel_reason_name(tss_channel_reason reason) {
+    static const char *const names[] = {
+        "none", "hello-differs", "ephemeral-key", "equivocation", "ready-differs", "echo-differs", "payload", "party",
+        "confirmation-differs", "aborted", "local", "internal",
+    };
+    const size_t i = (size_t)reason;
+    return i < sizeof names / sizeof names[0] ? names[i] : "unknown";
+}
+
+TSS_API const char *tss_channel_drop_name(tss_channel_drop drop) {
+    static const char *const names[TSS_DROPS] = {
+        "malformed", "version", "session", "sender", "receiver", "sequence", "repeat", "tag", "signature", "early", "full",
+        "ack", "state", "transcript", "abort",
+    };
+    const size_t i = (size_t)drop;
+    return i < TSS_DROPS ? names[i] : "unknown";
+}
+
+TSS_API int tss_channel_libcrypto_locked(void) {
+    return crypto_memory_is_ours();
+}
+
+/* ---- Pieces ---- */
+
+static uint32_t bit(size_t index) {
+    return UINT32_C(1) << index;
+}
+
+static uint32_t seat_of(const tss_channel *c, size_t index) {
+    return c->ceremony.members[index].seat;
+}
+
+static const uint8_t *identity_of(const tss_channel *c, size_t index) {
+    return c->ceremony.members[index].identity33;
+}
+
+static tss_status dropped(tss_channel *c, tss_channel_drop cause) {
+    c->drops[cause]++;
+    return TSS_NOTHING;
+}
+
+static tss_status counted(tss_channel *c) {
+    c->steps++;
+    return TSS_OK;
+}
+
+static bool statement_keep(channel_statement *s, span bytes) {
+    uint8_t *copy = malloc(bytes.len);
+    if (copy == NULL) {
+        return false;
+    }
+    memcpy(copy, bytes.at, bytes.len);
+    free(s->data);
+    *s = (channel_statement){.data = copy, .len = bytes.len};
+    return true;
+}
+
+static bool statement_keep_signed(channel_statement *s, span body, const uint8_t *signature64) {
+    uint8_t room[HELLO_LEN_MAX];
+    writer w = writer_open(room, sizeof room);
+    writer_bytes(&w, body);
+    writer_bytes(&w, (span){signature64, CHANNEL_SIGNATURE_LEN});
+    return w.ok && statement_keep(s, (span){room, w.len});
+}
+
+static span statement_body(const channel_statement *s) {
+    span body = {0};
+    const uint8_t *signature64;
+    return s->data != NULL && statement_split(&body, &signature64, (span){s->data, s->len}) ? body : (span){0};
+}
+
+static void statement_free(channel_statement *s) {
+    free(s->data);
+    *s = (channel_statement){0};
+}
+
+static bool identity_signed(const tss_channel *c, size_t index, const char *tag, span body, const uint8_t *signature64) {
+    uint8_t digest[32];
+    return crypto_tagged(digest, tag, body) && crypto_identity_verify(identity_of(c, index), digest, signature64);
+}
+
+static void keys_wipe(tss_channel *c) {
+    secret_free(c->keys);
+    c->keys = NULL;
+}
+
+/* ---- Failing, and who is to blame ----
+ *
+ * FAILED is final, and what the fault says stays, but for one thing: where it names nobody, evidence that arrives later may. After
+ * our own confirmation nothing fails any more: a fault is then only told. */
+
+static bool may_fail(const tss_channel *c) {
+    return c->state < TSS_CHANNEL_CONFIRMING;
+}
+
+static tss_channel_fault fault_of(tss_channel_reason reason, uint32_t by) {
+    return (tss_channel_fault){.reason = reason, .by = by};
+}
+
+static void fault_blame(tss_channel_fault *fault, uint32_t seat) {
+    fault->culprits[0] = seat;
+    fault->culprits_len = 1;
+}
+
+static void fail(tss_channel *c, const tss_channel_fault *fault) {
+    if (c->fault.reason == TSS_CHANNEL_NONE) {
+        c->fault = *fault;
+    }
+    if (may_fail(c)) {
+        c->state = TSS_CHANNEL_FAILED;
+        c->disputed = false;
+        keys_wipe(c);
+    }
+}
+
+static void fail_internal(tss_channel *c, const char *detail) {
+    tss_channel_fault fault = fault_of(TSS_CHANNEL_INTERNAL, 0);
+    detail_write(fault.detail, "%s", detail);
+    fail(c, &fault);
+}
+
+/* Two statements of one seat that cannot both be honest: the one case in which a peer is convicted before everybody. */
+static void convict(tss_channel *c, size_t index, span first, span second, const char *what) {
+    if (c->fault.culprits_len != 0) {
+        return;
+    }
+    tss_channel_fault fault = fault_of(TSS_CHANNEL_EQUIVOCATION, seat_of(c, index));
+    fault_blame(&fault, seat_of(c, index));
+    detail_write(fault.detail, "%s, in two versions", what);
+    if (!statement_keep(&c->evidence[0], first) || !statement_keep(&c->evidence[1], second)) {
+        statement_free(&c->evidence[0]);
+        statement_free(&c->evidence[1]);
+    }
+    c->evidence[0].due = c->peers; /* so that all learn it, with the proof */
+    c->evidence[1].due = c->peers;
+    c->fault.reason = TSS_CHANNEL_NONE; /* an earlier fault named nobody */
+    fail(c, &fault);
+}
+
+static void fail_confirmation(tss_channel *c, size_t index) {
+    tss_channel_fault fault = fault_of(TSS_CHANNEL_CONFIRMATION_DIFFERS, seat_of(c, index));
+    const channel_statement *theirs = &c->members[index].confirmation;
+    detail_write(fault.detail, "seat %u confirms another result", seat_of(c, index));
+    if (c->fault.reason == TSS_CHANNEL_NONE) {
+        (void)statement_keep(&c->evidence[0], (span){theirs->data, theirs->len});
+    }
+    fail(c, &fault);
+}
+
+/* ---- Disputes: showing what one holds ---- */
+
+static void show(tss_channel *c, span statement) {
+    for (size_t i = 0; i < c->shown_len; i++) {
+        if (span_equal_var((span){c->shown[i].data, c->shown[i].len}, statement)) {
+            return;
+        }
+    }
+    if (c->shown_len < CHANNEL_SHOWN_MAX && statement_keep(&c->shown[c->shown_len], statement)) {
+        c->shown[c->shown_len++].due = c->peers;
+    }
+}
+
+static const echo_round *echo_of(const tss_channel *c, uint16_t round) {
+    return c->echoes != NULL && round >= 1 && round <= c->rounds ? &c->echoes[round - 1] : NULL;
+}
+
+/* The signed broadcast that we hold of a seat; BROADCAST_LEN bytes of room; no bytes if there is none. */
+static span broadcast_of(const tss_channel *c, uint8_t *room, uint16_t round, size_t index) {
+    const echo_round *echo = echo_of(c, round);
+    if (echo == NULL || (echo->present & bit(index)) == 0) {
+        return (span){0};
+    }
+    writer w = writer_open(room, BROADCAST_LEN);
+    broadcast_write(&w, c->ceremony.session16, seat_of(c, index), c->transcript32, round, echo->hashes32[index]);
+    writer_bytes(&w, (span){echo->signatures64[index], CHANNEL_SIGNATURE_LEN});
+    return (span){room, w.len};
+}
+
+static void show_broadcast(tss_channel *c, uint16_t round, size_t index) {
+    uint8_t room[BROADCAST_LEN];
+    const span statement = broadcast_of(c, room, round, index);
+    if (statement.len != 0) {
+        show(c, statement);
+    }
+}
+
+static void show_broadcasts(tss_channel *c, uint16_t round) {
+    for (size_t i = 0; i < c->n; i++) {
+        show_broadcast(c, round, i);
+    }
+}
+
+/* The ceremony stands still; the parties have a while to find out who is to blame. */
+static void dispute(tss_channel *c, const tss_channel_fault *fault) {
+    if (!c->disputed && may_fail(c) && c->state != TSS_CHANNEL_FAILED) {
+        c->disputed = true;
+        c->dispute = *fault;
+        c->dispute_ends_ms = c->now_ms + CHANNEL_DISPUTE_MS;
+        c->last_show_ms = c->now_ms;
+    }
+}
+
+/* ---- Sending ---- */
+
+static bool send_sealed(tss_channel *c, size_t peer, const tss_message *message, span prefix) {
+    window *w = &c->members[peer].window;
+    const size_t len = FRAME_SEALED_HEADER_LEN + prefix.len + message->data_len + CRYPTO_TAG_LEN;
+    uint8_t *frame = malloc(len);
+    if (frame == NULL || w->sent_len > FRAME_SEQUENCE_MAX) {
+        free(frame);
+        return false;
+    }
+    writer header = writer_open(frame, len);
+    frame_header_write(
+        &header, c->ceremony.session16, c->ceremony.seat, seat_of(c, peer), w->sent_len, message->class_);
+    const span payload = {message->data, message->data_len};
+    if (!crypto_seal(
+            frame + header.len, c->keys->send32[peer], w->sent_len, (span){frame, header.len}, prefix, payload)) {
+        free(frame);
+        return false;
+    }
+    return window_send(w, frame, len, message->round);
+}
+
+/* Sign our own broadcast and remember it as everybody else's. */
+static bool sign_broadcast(tss_channel *c, uint8_t *signature64, const tss_message *message) {
+    echo_round *echo = &c->echoes[message->round - 1];
+    uint8_t room[BROADCAST_BODY_LEN];
+    writer w = writer_open(room, sizeof room);
+    if ((echo->present & bit(c->self)) != 0) {
+        return false; /* a protocol broadcasts once in a round */
+    }
+    if (!crypto_sha256_secret(echo->hashes32[c->self], (span){message->data, message->data_len})) {
+        return false;
+    }
+    broadcast_write(
+        &w, c->ceremony.session16, c->ceremony.seat, c->transcript32, message->round, echo->hashes32[c->self]);
+    if (!crypto_ed25519_sign(signature64, c->keys->ed25519_seed32, CHANNEL_TAG_BROADCAST, (span){room, w.len})) {
+        return false;
+    }
+    memcpy(echo->signatures64[c->self], signature64, CHANNEL_SIGNATURE_LEN);
+    echo->present |= bit(c->self);
+    return true;
+}
+
+static bool send_message(tss_channel *c, const tss_message *message) {
+    uint8_t prefix[FRAME_PREFIX_MAX];
+    uint8_t signature64[CHANNEL_SIGNATURE_LEN];
+    const bool broadcast = message->class_ == TSS_CLASS_BROADCAST;
+    if (message->round < 1 || message->round > c->rounds || (broadcast && !sign_broadcast(c, signature64, message))) {
+        return false;
+    }
+    span echo = {0};
+    if (message->round > 1) {
+        echo = (span){c->echoes[message->round - 2].hashes32[0], 32 * c->n};
+    }
+    writer w = writer_open(prefix, sizeof prefix);
+    frame_prefix_write(&w, message->round, echo, broadcast ? signature64 : NULL);
+    const size_t only = broadcast ? SIZE_MAX : ceremony_index(&c->ceremony, message->to);
+    if (!broadcast && (only == SIZE_MAX || only == c->self)) {
+        return false;
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        if (i != c->self && (broadcast || i == only) && !send_sealed(c, i, message, (span){prefix, w.len})) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- Stepping the party ---- */
+
+static void fail_party(tss_channel *c) {
+    tss_fault party;
+    tss_party_fault(c->party, &party);
+    tss_channel_fault fault = fault_of(TSS_CHANNEL_PARTY, 0);
+    fault.party = party;
+    fault.culprits_len = party.culprits_len;
+    memcpy(fault.culprits, party.culprits, sizeof fault.culprits);
+    detail_write(fault.detail, "round %u, %s: %s", party.round, tss_reason_name(party.reason), party.detail);
+    if (fault.culprits_len != 0 || party.reason == TSS_REASON_INTERNAL) {
+        fail(c, &fault);
+        return;
+    }
+    /* Nobody named: perhaps somebody sent two versions of a broadcast that no echo has covered yet. And in a signing a peer's
+     * signature may still arrive. */
+    dispute(c, &fault);
+    uint16_t round;
+    uint16_t rounds;
+    tss_party_round(c->party, &round, &rounds);
+    show_broadcasts(c, round);
+    show_broadcasts(c, (uint16_t)(round - 1));
+}
+
+static void result_reached(tss_channel *c) {
+    c->state = TSS_CHANNEL_RESULT;
+    keys_wipe(c); /* what is still to be sent is sealed already */
+    if (c->ceremony.kind == TSS_SIGNING) {
+        c->has_signature = tss_signing_result(c->party, c->signature64, &c->recovery_id) == TSS_OK;
+        if (!c->has_signature) {
+            fail_internal(c, "a finished signing without a signature");
+        }
+    }
+}
+
+/* Hand on what the party has to send. False: it is done, or has failed. */
+static bool party_drain(tss_channel *c) {
+    tss_message message;
+    while (tss_party_outgoing(c->party, &message) == TSS_OK) {
+        if (!send_message(c, &message)) {
+            fail_internal(c, "a message could not be sealed");
+            return false;
+        }
+    }
+    const tss_state state = tss_party_state(c->party);
+    if (state == TSS_DONE) {
+        result_reached(c);
+    } else if (state == TSS_FAILED) {
+        fail_party(c);
+    }
+    return state == TSS_WANTS;
+}
+
+static void fail_payload(tss_channel *c, size_t peer, const char *detail) {
+    /* The tag was good, so the peer made it; nobody else need believe us. */
+    tss_channel_fault fault = fault_of(TSS_CHANNEL_PAYLOAD, seat_of(c, peer));
+    fault_blame(&fault, seat_of(c, peer));
+    detail_write(fault.detail, "seat %u: %s", seat_of(c, peer), detail);
+    fail(c, &fault);
+}
+
+/* Does the peer hold the broadcasts of the round before that we hold? False: a dispute is open. */
+static bool echo_agrees(tss_channel *c, size_t peer, const frame_payload *payload) {
+    reader r = reader_open(payload->echo);
+    for (size_t i = 0; i < payload->echo_len; i++) {
+        const span theirs = reader_take(&r, 32);
+        if (!span_equal_var(theirs, (span){c->echoes[payload->round - 2].hashes32[i], 32})) {
+            tss_channel_fault fault = fault_of(TSS_CHANNEL_ECHO_DIFFERS, seat_of(c, peer));
+            detail_write(fault.detail, "round %u: seats %u and %u hold different broadcasts of seat %u",
+                         payload->round - 1u, c->ceremony.seat, seat_of(c, peer), seat_of(c, i));
+            dispute(c, &fault);
+            show_broadcast(c, (uint16_t)(payload->round - 1), i);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Check and remember a broadcast. NULL, or what is wrong with it. A second one of the round is proof by itself. */
+static const char *take_broadcast(tss_channel *c, size_t peer, const frame_payload *payload) {
+    echo_round *echo = &c->echoes[payload->round - 1];
+    uint8_t room[BROADCAST_BODY_LEN];
+    uint8_t hash[32];
+    writer w = writer_open(room, sizeof room);
+    if (!crypto_sha256_secret(hash, payload->message)) {
+        return "hashing failed";
+    }
+    broadcast_write(&w, c->ceremony.session16, seat_of(c, peer), c->transcript32, payload->round, hash);
+    const span body = {room, w.len};
+    if (!crypto_ed25519_verify(c->members[peer].ed25519_32, CHANNEL_TAG_BROADCAST, body, payload->signature64)) {
+        return "a broadcast without its signature";
+    }
+    if ((echo->present & bit(peer)) != 0) {
+        return "a second broadcast in one round";
+    }
+    memcpy(echo->hashes32[peer], hash, 32);
+    memcpy(echo->signatures64[peer], payload->signature64, CHANNEL_SIGNATURE_LEN);
+    echo->present |= bit(peer);
+    return NULL;
+}
+
+static void deliver_payload(tss_channel *c, size_t peer, uint8_t class_, const frame_payload *payload) {
+    if (payload->echo_len != (payload->round > 1 ? c->n : 0)) {
+        fail_payload(c, peer, "an echo of the wrong length");
+        return;
+    }
+    if (!echo_agrees(c, peer, payload)) {
+        return;
+    }
+    const char *problem = class_ == TSS_CLASS_BROADCAST ? take_broadcast(c, peer, payload) : NULL;
+    if (problem != NULL) {
+        fail_payload(c, peer, problem);
+        return;
+    }
+    const tss_status status = tss_party_receive(
+        c->party, seat_of(c, peer), (tss_class)class_, payload->message.at, payload->message.len);
+    if (status == TSS_FAULT) {
+        fail_party(c);
+    } else if (status != TSS_OK && status != TSS_REPEAT) {
+        fail_internal(c, "the party refused a message");
+    }
+}
+
+/* Open the frame that is next in order from a peer and give it to the party. False: no room in the arena, try again later. */
+static bool deliver(tss_channel *c, size_t peer, const window_frame *frame) {
+    reader r = reader_open((span){frame->data, frame->len});
+    const frame_header header = frame_header_read(&r);
+    const span sealed = r.left;
+    uint8_t *opened = secret_alloc(sealed.len);
+    if (opened == NULL) {
+        return false;
+    }
+    frame_payload payload;
+    const span all = {opened, sealed.len - CRYPTO_TAG_LEN};
+    if (!crypto_open(
+            opened, c->keys->receive32[peer], header.sequence, (span){frame->data, FRAME_SEALED_HEADER_LEN}, sealed)) {
+        secret_free(opened);
+        return false; /* it was genuine when it was held: this is memory */
+    }
+    if (frame_payload_read(&payload, all, header.class_)) {
+        deliver_payload(c, peer, header.class_, &payload);
+    } else {
+        fail_payload(c, peer, "a payload of no known layout");
+    }
+    secret_free(opened);
+    return true;
+}
+
+/* Deliver from one peer what the party waits for. True: something was delivered. */
+static bool pump_peer(tss_channel *c, size_t peer) {
+    bool delivered = false;
+    const window_frame *frame;
+    while (c->state == TSS_CHANNEL_RUNNING && !c->disputed && (frame = window_next(&c->members[peer].window)) != NULL) {
+        uint16_t round;
+        uint16_t rounds;
+        tss_party_round(c->party, &round, &rounds);
+        if (frame->round < round || frame->round > round + 1u || frame->round > c->rounds) {
+            /* Nobody can be further ahead than one round: that takes a message of ours. */
+            fail_payload(c, peer, "a message of a round that is over, or far ahead");
+        } else if (frame->round > round) {
+            break; /* its echo cannot be compared yet */
+        } else if (!deliver(c, peer, frame)) {
+            break;
+        } else {
+            window_delivered(&c->members[peer].window);
+            delivered = true;
+            if (c->state == TSS_CHANNEL_RUNNING && !c->disputed) {
+                (void)party_drain(c);
+            }
+        }
+    }
+    return delivered;
+}
+
+static void pump(tss_channel *c) {
+    bool delivered = true;
+    while (delivered) {
+        delivered = false;
+        for (size_t i = 0; i < c->n; i++) {
+            delivered = (i != c->self && pump_peer(c, i)) || delivered;
+        }
+    }
+}
+
+/* ---- Agreeing ---- */
+
+static bool transcript_compute(tss_channel *c) {
+    span parts[1 + 2 * TSS_PARTIES_MAX];
+    uint8_t lengths[TSS_PARTIES_MAX][4];
+    parts[0] = (span){(const uint8_t *)CHANNEL_TAG_TRANSCRIPT, sizeof CHANNEL_TAG_TRANSCRIPT};
+    for (size_t i = 0; i < c->n; i++) {
+        const span body = statement_body(&c->members[i].hello);
+        writer w = writer_open(lengths[i], sizeof lengths[i]);
+        writer_u32(&w, (uint32_t)body.len);
+        parts[1 + 2 * i] = (span){lengths[i], sizeof lengths[i]};
+        parts[2 + 2 * i] = body;
+        if (!crypto_sha256(c->hello_hashes32[i], &body, 1)) {
+            return false;
+        }
+    }
+    return crypto_sha256(c->transcript32, parts, 1 + 2 * c->n);
+}
+
+/* No two seats share an ephemeral key: else one reads, or speaks, for the other. Nobody can tell who copied. */
+static bool ephemeral_keys_distinct(tss_channel *c) {
+    for (size_t i = 0; i < c->n; i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (memcmp(c->members[i].x25519_32, c->members[j].x25519_32, 32) == 0
+                || memcmp(c->members[i].ed25519_32, c->members[j].ed25519_32, 32) == 0) {
+                tss_channel_fault fault = fault_of(TSS_CHANNEL_EPHEMERAL_KEY, 0);
+                detail_write(
+                    fault.detail, "seats %u and %u have the same ephemeral key", seat_of(c, j), seat_of(c, i));
+                fail(c, &fault);
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static void fail_low_order(tss_channel *c, size_t index) {
+    tss_channel_fault fault = fault_of(TSS_CHANNEL_EPHEMERAL_KEY, seat_of(c, index));
+    const channel_statement *hello = &c->members[index].hello;
+    fault_blame(&fault, seat_of(c, index));
+    detail_write(fault.detail, "seat %u: an ephemeral key of low order", seat_of(c, index));
+    (void)statement_keep(&c->evidence[0], (span){hello->data, hello->len});
+    fail(c, &fault);
+}
+
+/* The pairwise keys of all peers. False: it has failed. */
+static bool keys_agree(tss_channel *c) {
+    for (size_t i = 0; i < c->n; i++) {
+        crypto_agreement outcome = CRYPTO_AGREED;
+        if (i != c->self) {
+            outcome = crypto_ed25519_is_small(c->members[i].ed25519_32)
+                ? CRYPTO_LOW_ORDER
+                : crypto_agree(c->keys->send32[i], c->keys->receive32[i], c->keys->x25519_private32,
+                               c->members[i].x25519_32, c->transcript32, c->ceremony.seat, seat_of(c, i));
+        }
+        if (outcome == CRYPTO_LOW_ORDER) {
+            fail_low_order(c, i);
+            return false;
+        }
+        if (outcome == CRYPTO_BROKEN) {
+            fail_internal(c, "no keys could be agreed");
+            return false;
+        }
+    }
+    secret_wipe(c->keys->x25519_private32, sizeof c->keys->x25519_private32);
+    return true;
+}
+
+/* Sequence 0 to each peer. */
+static bool ready_send(tss_channel *c) {
+    uint8_t room[CHANNEL_HEADER_LEN + 2 + 32 * TSS_PARTIES_MAX + CHANNEL_SIGNATURE_LEN];
+    writer w = writer_open(room, sizeof room);
+    ready_write(&w, &c->ceremony, (const uint8_t(*)[32])c->hello_hashes32);
+    uint8_t signature64[CHANNEL_SIGNATURE_LEN];
+    if (!crypto_ed25519_sign(signature64, c->keys->ed25519_seed32, CHANNEL_TAG_READY, (span){room, w.len})) {
+        return false;
+    }
+    writer_bytes(&w, (span){signature64, sizeof signature64});
+    for (size_t i = 0; i < c->n; i++) {
+        if (i != c->self) {
+            channel_statement copy = {0};
+            if (!statement_keep(&copy, (span){room, w.len})
+                || !window_send(&c->members[i].window, copy.data, copy.len, 0)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static tss_status receive_frame(tss_channel *c, span frame);
+
+/* When the last hello is in, and ours is out. */
+static void agree(tss_channel *c) {
+    for (size_t i = 0; i < c->n; i++) {
+        if (c->members[i].hello.data == NULL) {
+            return;
+        }
+    }
+    if (!ephemeral_keys_distinct(c)) {
+        return;
+    }
+    if (!transcript_compute(c)) {
+        fail_internal(c, "no transcript");
+        return;
+    }
+    c->has_transcript = true;
+    if (!keys_agree(c)) {
+        return;
+    }
+    c->state = TSS_CHANNEL_AGREED;
+    if (!ready_send(c)) {
+        fail_internal(c, "no ready");
+        return;
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        window *w = &c->members[i].window;
+        for (size_t k = 0; k < w->early_len; k++) {
+            (void)receive_frame(c, (span){w->early[k].data, w->early[k].len});
+            free(w->early[k].data);
+        }
+        w->early_len = 0;
+    }
+}
+
+/* ---- Receiving, by kind ---- */
+
+static tss_status receive_hello(tss_channel *c, size_t from, span frame) {
+    channel_peer *peer = &c->members[from];
+    span body;
+    const uint8_t *signature64;
+    channel_hello hello;
+    if (frame.len > HELLO_LEN_MAX || !statement_split(&body, &signature64, frame)) {
+        return dropped(c, TSS_DROP_MALFORMED);
+    }
+    /* The same body under another signature is the same hello: ECDSA has many signatures for one statement. */
+    if (peer->hello.data != NULL && span_equal_var(body, statement_body(&peer->hello))) {
+        return dropped(c, TSS_DROP_REPEAT);
+    }
+    if (!identity_signed(c, from, CHANNEL_TAG_HELLO, body, signature64)) {
+        return dropped(c, TSS_DROP_SIGNATURE);
+    }
+    if (peer->hello.data != NULL) {
+        convict(c, from, (span){peer->hello.data, peer->hello.len}, frame, "a hello");
+        return counted(c);
+    }
+    if (!statement_keep(&peer->hello, frame)) {
+        return dropped(c, TSS_DROP_FULL);
+    }
+    tss_channel_fault fault = fault_of(TSS_CHANNEL_HELLO_DIFFERS, seat_of(c, from));
+    const uint8_t version = body.at[0];
+    const bool readable = version == CHANNEL_VERSION && hello_read(&hello, body);
+    if (version != CHANNEL_VERSION) {
+        (void)number_differs(fault.detail, "channel version", CHANNEL_VERSION, version);
+    } else if (!readable) {
+        detail_write(fault.detail, "a signed hello that does not decode");
+    }
+    if (!readable || hello_differs(fault.detail, &hello, &c->ceremony, from)) {
+        (void)statement_keep(&c->evidence[0], frame);
+        fail(c, &fault);
+        return counted(c);
+    }
+    memcpy(peer->x25519_32, hello.x25519.at, 32);
+    memcpy(peer->ed25519_32, hello.ed25519.at, 32);
+    if (c->started && c->state == TSS_CHANNEL_HELLO) {
+        agree(c);
+    }
+    return counted(c);
+}
+
+/* Before there are keys, and when they are of no more use. True: *status says what became of the frame. */
+static bool receive_without_keys(tss_channel *c, size_t from, span frame, tss_status *status) {
+    if (c->state == TSS_CHANNEL_HELLO) {
+        *status = window_keep_early(&c->members[from].window, frame) ? TSS_OK : dropped(c, TSS_DROP_EARLY);
+        return true;
+    }
+    if (c->state != TSS_CHANNEL_AGREED && c->state != TSS_CHANNEL_RUNNING) {
+        *status = dropped(c, TSS_DROP_STATE);
+        return true;
+    }
+    return false;
+}
+
+static tss_status receive_ready(tss_channel *c, size_t from, span frame) {
+    channel_peer *peer = &c->members[from];
+    channel_header header;
+    uint8_t hashes[TSS_PARTIES_MAX][32];
+    span body;
+    const uint8_t *signature64;
+    tss_status status;
+    if (frame.len > HELLO_LEN_MAX || !statement_split(&body, &signature64, frame)
+        || !ready_read(&header, hashes, c->n, body)) {
+        return dropped(c, TSS_DROP_MALFORMED);
+    }
+    if (receive_without_keys(c, from, frame, &status)) {
+        return status;
+    }
+    if (peer->window.next != 0) {
+        return dropped(c, TSS_DROP_REPEAT);
+    }
+    if (!crypto_ed25519_verify(peer->ed25519_32, CHANNEL_TAG_READY, body, signature64)) {
+        return dropped(c, TSS_DROP_SIGNATURE);
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        if (memcmp(hashes[i], c->hello_hashes32[i], 32) != 0) {
+            tss_channel_fault fault = fault_of(TSS_CHANNEL_READY_DIFFERS, seat_of(c, from));
+            detail_write(fault.detail, "seats %u and %u hold different hellos of seat %u", c->ceremony.seat,
+                         seat_of(c, from), seat_of(c, i));
+            const channel_statement *hello = &c->members[i].hello;
+            dispute(c, &fault);
+            show(c, (span){hello->data, hello->len});
+            return counted(c);
+        }
+    }
+    window_begin(&peer->window);
+    pump(c);
+    return counted(c);
+}
+
+static tss_status receive_sealed(tss_channel *c, size_t from, span frame) {
+    window *w = &c->members[from].window;
+    reader r = reader_open(frame);
+    const frame_header header = frame_header_read(&r);
+    tss_status status;
+    if (!r.ok || r.left.len < CRYPTO_TAG_LEN || frame.len > TSS_CHANNEL_FRAME_MAX
+        || (header.class_ != TSS_CLASS_BROADCAST && header.class_ != TSS_CLASS_DIRECT)) {
+        return dropped(c, TSS_DROP_MALFORMED);
+    }
+    if (header.to != c->ceremony.seat) {
+        return dropped(c, TSS_DROP_RECEIVER);
+    }
+    if (header.sequence == 0 || header.sequence > FRAME_SEQUENCE_MAX) {
+        return dropped(c, TSS_DROP_SEQUENCE);
+    }
+    if (receive_without_keys(c, from, frame, &status)) {
+        return status;
+    }
+    if (window_has(w, header.sequence)) {
+        return dropped(c, TSS_DROP_REPEAT);
+    }
+    if (header.sequence >= w->next + WINDOW_LEN) {
+        return dropped(c, TSS_DROP_SEQUENCE);
+    }
+    uint8_t *opened = window_has_room(w, header.sequence, frame.len) ? secret_alloc(r.left.len) : NULL;
+    if (opened == NULL) {
+        return dropped(c, TSS_DROP_FULL);
+    }
+    /* Only genuine frames are held, so that nobody else's can take their place. */
+    const bool genuine = crypto_open(
+        opened, c->keys->receive32[from], header.sequence, (span){frame.at, FRAME_SEALED_HEADER_LEN}, r.left);
+    uint16_t round = 0;
+    if (genuine) {
+        reader inside = reader_open((span){opened, r.left.len - CRYPTO_TAG_LEN});
+        round = reader_u16(&inside);
+        DECLASSIFY(&round, sizeof round); /* whom a party waits for is visible from outside */
+    }
+    secret_free(opened);
+    if (!genuine) {
+        return dropped(c, TSS_DROP_TAG);
+    }
+    if (!window_hold(w, header.sequence, frame, round)) {
+        return dropped(c, TSS_DROP_FULL);
+    }
+    pump(c);
+    return counted(c);
+}
+
+/* A signature that another seat confirms: does it sign our hash under our key? Then it is everybody's. */
+static bool signature_adopt(tss_channel *c, const uint8_t *signature64) {
+    point key;
+    point recovered;
+    if (!point_parse(&key, c->ceremony.public33, 33) || !ecdsa_verify(signature64, c->ceremony.digest32, &key)) {
+        return false;
+    }
+    scalar s;
+    if (scalar_set_bytes(&s, signature64 + 32) != 1 || scalar_is_high(&s) != 0) {
+        return false;
+    }
+    for (uint8_t id = 0; id < 4 && !c->has_signature; id++) {
+        if (ecdsa_recover(&recovered, signature64, id, c->ceremony.digest32) && point_equal(&recovered, &key)) {
+            memcpy(c->signature64, signature64, 64);
+            c->recovery_id = id;
+            c->has_signature = true;
+        }
+    }
+    return c->has_signature;
+}
+
+static tss_status receive_signature(tss_channel *c, size_t from, span frame, const tss_confirmation *confirmation) {
+    channel_peer *peer = &c->members[from];
+    if (memcmp(confirmation->transcript32, c->transcript32, 32) != 0 || !signature_adopt(c, confirmation->result)) {
+        return dropped(c, TSS_DROP_TRANSCRIPT);
+    }
+    if (!statement_keep(&peer->confirmation, frame)) {
+        return dropped(c, TSS_DROP_FULL);
+    }
+    if (c->state == TSS_CHANNEL_AGREED || c->state == TSS_CHANNEL_RUNNING) {
+        c->disputed = false;
+        c->state = TSS_CHANNEL_COMPLETE;
+        keys_wipe(c);
+    }
+    return counted(c);
+}
+
+static span own_body(const tss_channel *c) {
+    return (span){c->body, c->body_len};
+}
+
+static bool confirmation_counts(const tss_channel *c, size_t index) {
+    const channel_statement *s = &c->members[index].confirmation;
+    return s->data != NULL && c->body_len != 0 && confirmations_agree(statement_body(s), own_body(c));
+}
+
+/* With our own, and all equal: the share counts, everywhere, from now on. */
+static void complete_if_all(tss_channel *c) {
+    for (size_t i = 0; i < c->n; i++) {
+        if (!confirmation_counts(c, i)) {
+            return;
+        }
+    }
+    if (c->state == TSS_CHANNEL_CONFIRMING) {
+        c->state = TSS_CHANNEL_COMPLETE;
+    }
+}
+
+/* A confirmation that cannot be reconciled with ours: show the broadcasts that no echo but this one covers. */
+static void confirmation_conflict(tss_channel *c, size_t index) {
+    show_broadcasts(c, c->rounds);
+    fail_confirmation(c, index);
+}
+
+static tss_status receive_confirmation(tss_channel *c, size_t from, span frame) {
+    channel_peer *peer = &c->members[from];
+    tss_confirmation confirmation;
+    span body;
+    const uint8_t *signature64;
+    if (!statement_split(&body, &signature64, frame) || !confirmation_parse(&confirmation, body)
+        || confirmation.kind != c->ceremony.kind) {
+        return dropped(c, TSS_DROP_MALFORMED);
+    }
+    if (c->state == TSS_CHANNEL_HELLO || c->state == TSS_CHANNEL_FAILED) {
+        return dropped(c, TSS_DROP_STATE);
+    }
+    if (peer->confirmation.data != NULL && span_equal_var(body, statement_body(&peer->confirmation))) {
+        return dropped(c, TSS_DROP_REPEAT);
+    }
+    if (!identity_signed(c, from, CHANNEL_TAG_CONFIRM, body, signature64)) {
+        return dropped(c, TSS_DROP_SIGNATURE);
+    }
+    if (c->ceremony.kind == TSS_SIGNING) {
+        return peer->confirmation.data != NULL ? dropped(c, TSS_DROP_REPEAT)
+                                               : receive_signature(c, from, frame, &confirmation);
+    }
+    const bool second = peer->confirmation.data != NULL;
+    if (second) {
+        convict(c, from, (span){peer->confirmation.data, peer->confirmation.len}, frame, "a confirmation");
+    }
+    /* One that agrees with ours counts even so: others may hold no other, and must not be alone with an active share. */
+    if ((!second || !confirmation_counts(c, from)) && !statement_keep(&peer->confirmation, frame)) {
+        return dropped(c, TSS_DROP_FULL);
+    }
+    if (c->body_len != 0 && !confirmation_counts(c, from)) {
+        confirmation_conflict(c, from);
+    }
+    complete_if_all(c);
+    return counted(c);
+}
+
+static tss_status receive_abort(tss_channel *c, size_t from, span frame) {
+    channel_peer *peer = &c->members[from];
+    tss_abort notice;
+    span body;
+    const uint8_t *signature64;
+    if (!statement_split(&body, &signature64, frame) || !abort_parse(&notice, body)
+        || strcmp(notice.party_id, c->ceremony.members[from].party_id) != 0) {
+        return dropped(c, TSS_DROP_MALFORMED);
+    }
+    if (peer->abort.data != NULL) {
+        return dropped(c, TSS_DROP_REPEAT);
+    }
+    if (!identity_signed(c, from, CHANNEL_TAG_ABORT, body, signature64)) {
+        return dropped(c, TSS_DROP_SIGNATURE);
+    }
+    if (peer->confirmation.data != NULL) {
+        return dropped(c, TSS_DROP_ABORT);
+    }
+    if (!statement_keep(&peer->abort, frame)) {
+        return dropped(c, TSS_DROP_FULL);
+    }
+    tss_channel_fault fault = fault_of(TSS_CHANNEL_ABORTED, notice.seat);
+    detail_write(fault.detail, "%s ended it: %s", notice.party_id, notice.reason);
+    fault.hearsay_len = notice.culprits_len;
+    memcpy(fault.hearsay, notice.culprits, sizeof fault.hearsay);
+    const bool signed_already = c->has_signature && c->ceremony.kind == TSS_SIGNING;
+    if (!c->disputed && !signed_already && c->state != TSS_CHANNEL_COMPLETE) {
+        if (c->state < TSS_CHANNEL_CONFIRMING) {
+            (void)statement_keep(&c->abort, frame); /* others may learn it from us */
+        }
+        fail(c, &fault);
+    }
+    return counted(c);
+}
+
+static tss_status receive_broadcast(tss_channel *c, size_t subject, span frame) {
+    channel_broadcast broadcast;
+    span body;
+    const uint8_t *signature64;
+    uint8_t room[BROADCAST_LEN];
+    if (!statement_split(&body, &signature64, frame) || !broadcast_read(&broadcast, body)) {
+        return dropped(c, TSS_DROP_MALFORMED);
+    }
+    const span ours = broadcast_of(c, room, broadcast.round, subject);
+    if (ours.len == 0) {
+        return dropped(c, TSS_DROP_STATE);
+    }
+    if (memcmp(broadcast.transcript32, c->transcript32, 32) != 0) {
+        return dropped(c, TSS_DROP_TRANSCRIPT);
+    }
+    if (memcmp(broadcast.hash32, c->echoes[broadcast.round - 1].hashes32[subject], 32) == 0) {
+        return dropped(c, TSS_DROP_REPEAT);
+    }
+    if (!crypto_ed25519_verify(c->members[subject].ed25519_32, CHANNEL_TAG_BROADCAST, body, signature64)) {
+        return dropped(c, TSS_DROP_SIGNATURE);
+    }
+    convict(c, subject, ours, frame, "a broadcast");
+    return counted(c);
+}
+
+/* Once in CHANNEL_RESEND_MS a peer may make us send something again. */
+static bool may_answer(const tss_channel *c, channel_peer *peer) {
+    if (peer->answered && c->now_ms - peer->last_answer_ms < CHANNEL_RESEND_MS) {
+        return false;
+    }
+    peer->answered = true;
+    peer->last_answer_ms = c->now_ms;
+    return true;
+}
+
+static tss_status receive_ack(tss_channel *c, size_t from, span frame) {
+    channel_peer *peer = &c->members[from];
+    reader r = reader_open(frame);
+    (void)reader_header(&r);
+    const uint32_t to = reader_u32(&r);
+    const uint64_t wanted = reader_u64(&r);
+    if (!reader_done(&r)) {
+        return dropped(c, TSS_DROP_MALFORMED);
+    }
+    if (to != c->ceremony.seat) {
+        return dropped(c, TSS_DROP_RECEIVER);
+    }
+    if (c->state == TSS_CHANNEL_HELLO || c->state == TSS_CHANNEL_FAILED) {
+        return dropped(c, TSS_DROP_STATE);
+    }
+    if (wanted > peer->window.sent_len || !may_answer(c, peer)) {
+        return dropped(c, TSS_DROP_ACK);
+    }
+    if (wanted < peer->window.cursor) {
+        peer->window.cursor = (size_t)wanted;
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        if (i != from) {
+            c->members[i].confirmation.due |= bit(from);
+        }
+    }
+    return TSS_OK;
+}
+
+/* A failed end has one thing left to say, to whoever has not heard it. */
+static void answer_with_abort(tss_channel *c, size_t from) {
+    channel_peer *peer = &c->members[from];
+    if (peer->abort.data != NULL || !may_answer(c, peer)) {
+        return;
+    }
+    c->abort.due |= bit(from);
+    for (size_t i = 0; i < 2 && c->fault.reason == TSS_CHANNEL_EQUIVOCATION; i++) {
+        c->evidence[i].due |= bit(from);
+    }
+    for (size_t i = 0; i < c->shown_len; i++) {
+        c->shown[i].due |= bit(from);
+    }
+}
+
+static tss_status receive_frame(tss_channel *c, span frame) {
+    reader r = reader_open(frame);
+    const channel_header header = reader_header(&r);
+    if (!r.ok) {
+        return dropped(c, TSS_DROP_MALFORMED);
+    }
+    /* A hello of another version is read as far as its signature: so the operators learn of it, and only from the peer. */
+    if (header.version != CHANNEL_VERSION && header.kind != TSS_FRAME_HELLO) {
+        return dropped(c, TSS_DROP_VERSION);
+    }
+    if (memcmp(header.session16, c->ceremony.session16, sizeof header.session16) != 0) {
+        return dropped(c, TSS_DROP_SESSION);
+    }
+    const size_t from = ceremony_index(&c->ceremony, header.from);
+    if (from == SIZE_MAX || from == c->self) {
+        return dropped(c, TSS_DROP_SENDER);
+    }
+    if (c->state == TSS_CHANNEL_FAILED && header.kind <= TSS_FRAME_ACK) {
+        answer_with_abort(c, from);
+    }
+    switch (header.kind) {
+    case TSS_FRAME_HELLO:
+        return receive_hello(c, from, frame);
+    case TSS_FRAME_READY:
+        return receive_ready(c, from, frame);
+    case TSS_FRAME_SEALED:
+        return receive_sealed(c, from, frame);
+    case TSS_FRAME_ACK:
+        return receive_ack(c, from, frame);
+    case TSS_FRAME_CONFIRM:
+        return receive_confirmation(c, from, frame);
+    case TSS_FRAME_ABORT:
+        return receive_abort(c, from, frame);
+    case TSS_FRAME_BROADCAST:
+        return receive_broadcast(c, from, frame);
+    default:
+        return dropped(c, TSS_DROP_MALFORMED);
+    }
+}
+
+/* ---- Time ---- */
+
+static void clock_set(tss_channel *c, uint64_t now_ms) {
+    if (now_ms > c->now_ms) {
+        c->now_ms = now_ms;
+    }
+}
+
+static void hello_again(tss_channel *c) {
+    c->last_hello_ms = c->now_ms;
+    for (size_t i = 0; i < c->n; i++) {
+        /* A peer's ready shows that it has ours. */
+        if (i != c->self && c->members[i].window.next == 0) {
+            c->members[c->self].hello.due |= bit(i);
+        }
+    }
+}
+
+static void acks_due(tss_channel *c) {
+    for (size_t i = 0; i < c->n; i++) {
+        c->members[i].ack_due = i != c->self;
+    }
+}
+
+static bool wants_more(const tss_channel *c) {
+    return c->started && c->state >= TSS_CHANNEL_AGREED && c->state <= TSS_CHANNEL_CONFIRMING;
+}
+
+static void dispute_tick(tss_channel *c) {
+    if (c->now_ms >= c->dispute_ends_ms) {
+        fail(c, &c->dispute);
+    } else if (c->now_ms - c->last_show_ms >= CHANNEL_REPEAT_MS) {
+        c->last_show_ms = c->now_ms;
+        for (size_t i = 0; i < c->shown_len; i++) {
+            c->shown[i].due = c->peers;
+        }
+    }
+}
+
+static void time_passes(tss_channel *c) {
+    if (!c->ticked || c->steps != c->seen_steps) {
+        c->stalled_since_ms = c->now_ms;
+        c->seen_steps = c->steps;
+        if (!c->ticked) {
+            c->last_hello_ms = c->now_ms;
+        }
+        c->ticked = true;
+    }
+    if (c->disputed) {
+        dispute_tick(c);
+    }
+    if (c->started && c->state <= TSS_CHANNEL_RUNNING && c->now_ms - c->last_hello_ms >= CHANNEL_REPEAT_MS) {
+        hello_again(c);
+    }
+    if (wants_more(c) && c->now_ms - c->stalled_since_ms >= CHANNEL_REPEAT_MS) {
+        c->stalled_since_ms = c->now_ms;
+        acks_due(c);
+    }
+    pump(c); /* what found no room in the arena may find it now */
+}
+
+/* ---- The face ---- */
+
+TSS_API void tss_channel_free(tss_channel *channel) {
+    if (channel == NULL) {
+        return;
+    }
+    keys_wipe(channel);
+    for (size_t i = 0; i < TSS_PARTIES_MAX; i++) {
+        channel_peer *peer = &channel->members[i];
+        statement_free(&peer->hello);
+        statement_free(&peer->confirmation);
+        statement_free(&peer->abort);
+        window_free(&peer->window);
+    }
+    for (size_t i = 0; i < channel->shown_len; i++) {
+        statement_free(&channel->shown[i]);
+    }
+    statement_free(&channel->evidence[0]);
+    statement_free(&channel->evidence[1]);
+    statement_free(&channel->abort);
+    free(channel->echoes);
+    free(channel->handed);
+    free(channel);
+}
+
+/* Our hello, with room for its signature. */
+static bool own_hello_make(tss_channel *c) {
+    static const uint8_t unsigned64[CHANNEL_SIGNATURE_LEN] = {0};
+    uint8_t room[HELLO_LEN_MAX];
+    channel_peer *self = &c->members[c->self];
+    writer w = writer_open(room, sizeof room);
+    hello_write(&w, &c->ceremony, self->x25519_32, self->ed25519_32);
+    return w.ok && statement_keep_signed(&self->hello, (span){room, w.len}, unsigned64);
+}
+
+/* keys are in place: the private halves of our ephemeral keys. */
+static bool channel_prepare(tss_channel *c) {
+    channel_peer *self = &c->members[c->self];
+    return crypto_public_keys(
+               self->x25519_32, self->ed25519_32, c->keys->x25519_private32, c->keys->ed25519_seed32)
+        && committee_digest(c->committee32, &c->ceremony) && own_hello_make(c);
+}
+
+static tss_channel *channel_new(const tss_ceremony *ceremony) {
+    tss_channel *c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        return NULL;
+    }
+    c->ceremony = *ceremony;
+    c->n = ceremony->members_len;
+    c->self = ceremony_index(ceremony, ceremony->seat);
+    c->peers = (uint32_t)((UINT64_C(1) << c->n) - 1) & ~bit(c->self);
+    c->state = TSS_CHANNEL_HELLO;
+    c->keys = secret_alloc(sizeof *c->keys);
+    if (c->keys == NULL) {
+        tss_channel_free(c);
+        return NULL;
+    }
+    random_bytes(c->keys->x25519_private32, sizeof c->keys->x25519_private32);
+    random_bytes(c->keys->ed25519_seed32, sizeof c->keys->ed25519_seed32);
+    CLASSIFY(c->keys->x25519_private32, sizeof c->keys->x25519_private32);
+    CLASSIFY(c->keys->ed25519_seed32, sizeof c->keys->ed25519_seed32);
+    return c;
+}
+
+TSS_API tss_status tss_channel_new(tss_channel **channel, const tss_ceremony *ceremony) {
+    TSS_REQUIRE(channel != NULL, "channel");
+    *channel = NULL;
+    TSS_REQUIRE(ceremony != NULL, "ceremony");
+    TSS_REQUIRE(secret_is_open(), "tss_open");
+    const char *problem = ceremony_problem(ceremony);
+    TSS_REQUIRE(problem == NULL, problem);
+    tss_channel *c = crypto_warm_up() ? channel_new(ceremony) : NULL;
+    if (c == NULL || !channel_prepare(c)) {
+        tss_channel_free(c);
+        return TSS_MEMORY;
+    }
+    *channel = c;
+    return TSS_OK;
+}
+
+TSS_API void tss_channel_hello_digest(const tss_channel *channel, uint8_t *digest32) {
+    memset(digest32, 0, 32);
+    if (!crypto_tagged(digest32, CHANNEL_TAG_HELLO, statement_body(&channel->members[channel->self].hello))) {
+        memset(digest32, 0, 32); /* no memory: a signature over zeros is refused by tss_channel_start */
+    }
+}
+
+TSS_API tss_status tss_channel_start(tss_channel *channel, const uint8_t *signature64) {
+    TSS_REQUIRE(channel != NULL, "channel");
+    TSS_REQUIRE(signature64 != NULL, "signature64");
+    TSS_REQUIRE(!channel->started, "channel");
+    channel_statement *hello = &channel->members[channel->self].hello;
+    if (!identity_signed(channel, channel->self, CHANNEL_TAG_HELLO, statement_body(hello), signature64)) {
+        return misuse_refused("signature64");
+    }
+    memcpy(hello->data + hello->len - CHANNEL_SIGNATURE_LEN, signature64, CHANNEL_SIGNATURE_LEN);
+    channel->started = true;
+    if (channel->state == TSS_CHANNEL_HELLO) {
+        hello->due = channel->peers;
+        agree(channel);
+    }
+    return TSS_OK;
+}
+
+TSS_API tss_status tss_channel_receive(tss_channel *channel, const uint8_t *data, size_t data_len, uint64_t now_ms) {
+    TSS_REQUIRE(channel != NULL, "channel");
+    TSS_REQUIRE(data != NULL || data_len == 0, "data");
+    clock_set(channel, now_ms);
+    return receive_frame(channel, (span){data, data_len});
+}
+
+TSS_API void tss_channel_tick(tss_channel *channel, uint64_t now_ms) {
+    clock_set(channel, now_ms);
+    time_passes(channel);
+}
+
+TSS_API void tss_channel_connected(tss_channel *channel, uint64_t now_ms) {
+    clock_set(channel, now_ms);
+    if (channel->started && channel->state <= TSS_CHANNEL_RUNNING) {
+        hello_again(channel);
+    }
+    if (wants_more(channel)) {
+        acks_due(channel);
+    }
+    time_passes(channel);
+}
+
+/* Hand out a statement that is due: to all at once where it is due to all. */
+static bool statement_outgoing(const tss_channel *c, channel_statement *s, tss_frame *frame) {
+    if (s->data == NULL || s->due == 0) {
+        s->due = 0;
+        return false;
+    }
+    *frame = (tss_frame){.to = TSS_BROADCAST, .data = s->data, .data_len = s->len};
+    if (s->due == c->peers) {
+        s->due = 0;
+    } else {
+        const size_t index = (size_t)__builtin_ctz(s->due);
+        s->due &= ~bit(index);
+        frame->to = seat_of(c, index);
+    }
+    return true;
+}
+
+static bool statements_outgoing(tss_channel *c, tss_frame *frame) {
+    if (c->started && statement_outgoing(c, &c->members[c->self].hello, frame)) {
+        return true;
+    }
+    for (size_t i = 0; c->fault.reason == TSS_CHANNEL_EQUIVOCATION && i < 2; i++) {
+        if (statement_outgoing(c, &c->evidence[i], frame)) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < c->shown_len; i++) {
+        if (statement_outgoing(c, &c->shown[i], frame)) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        if (statement_outgoing(c, &c->members[i].confirmation, frame)) {
+            return true;
+        }
+    }
+    return statement_outgoing(c, &c->abort, frame);
+}
+
+static bool window_outgoing(tss_channel *c, tss_frame *frame) {
+    for (size_t i = 0; c->state != TSS_CHANNEL_FAILED && i < c->n; i++) {
+        window *w = &c->members[i].window;
+        if (w->cursor < w->sent_len) {
+            const window_frame *sent = &w->sent[w->cursor++];
+            *frame = (tss_frame){.to = seat_of(c, i), .round = sent->round, .data = sent->data, .data_len = sent->len};
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool acks_outgoing(tss_channel *c, tss_frame *frame) {
+    for (size_t i = 0; i < c->n; i++) {
+        channel_peer *peer = &c->members[i];
+        if (peer->ack_due) {
+            peer->ack_due = false;
+            uint8_t *ack = malloc(FRAME_ACK_LEN);
+            if (ack == NULL) {
+                continue;
+            }
+            writer w = writer_open(ack, FRAME_ACK_LEN);
+            ack_write(&w, c->ceremony.session16, c->ceremony.seat, seat_of(c, i), peer->window.wanted);
+            c->handed = ack;
+            *frame = (tss_frame){.to = seat_of(c, i), .data = ack, .data_len = w.len};
+            return true;
+        }
+    }
+    return false;
+}
+
+TSS_API tss_status tss_channel_outgoing(tss_channel *channel, tss_frame *frame) {
+    TSS_REQUIRE(frame != NULL, "frame");
+    *frame = (tss_frame){0};
+    TSS_REQUIRE(channel != NULL, "channel");
+    free(channel->handed);
+    channel->handed = NULL;
+    const bool some =
+        statements_outgoing(channel, frame) || window_outgoing(channel, frame) || acks_outgoing(channel, frame);
+    return some ? TSS_OK : TSS_NOTHING;
+}
+
+TSS_API tss_channel_state tss_channel_state_of(const tss_channel *channel) {
+    return channel->state;
+}
+
+TSS_API tss_status tss_channel_transcript(const tss_channel *channel, uint8_t *transcript32) {
+    TSS_REQUIRE(transcript32 != NULL, "transcript32");
+    memset(transcript32, 0, 32);
+    TSS_REQUIRE(channel != NULL, "channel");
+    if (!channel->has_transcript) {
+        return TSS_NOTHING;
+    }
+    memcpy(transcript32, channel->transcript32, 32);
+    return TSS_OK;
+}
+
+TSS_API tss_status tss_channel_attach(tss_channel *channel, tss_party *party) {
+    TSS_REQUIRE(channel != NULL, "channel");
+    TSS_REQUIRE(party != NULL, "party");
+    TSS_REQUIRE(channel->state == TSS_CHANNEL_AGREED, "channel");
+    uint16_t round;
+    uint16_t rounds;
+    tss_party_round(party, &round, &rounds);
+    TSS_REQUIRE(round == 1 && rounds >= 1 && rounds <= CHANNEL_ROUNDS_MAX, "party");
+    channel->echoes = calloc(rounds, sizeof channel->echoes[0]);
+    if (channel->echoes == NULL) {
+        return TSS_MEMORY;
+    }
+    channel->rounds = rounds;
+    channel->party = party;
+    channel->state = TSS_CHANNEL_RUNNING;
+    if (!channel->disputed && party_drain(channel)) {
+        pump(channel);
+    }
+    channel->steps++;
+    return TSS_OK;
+}
+
+TSS_API tss_status tss_channel_confirmation_digest(
+    tss_channel *channel, uint8_t *digest32, const uint8_t *result32) {
+    TSS_REQUIRE(digest32 != NULL, "digest32");
+    memset(digest32, 0, 32);
+    TSS_REQUIRE(channel != NULL, "channel");
+    TSS_REQUIRE(channel->state == TSS_CHANNEL_RESULT, "channel");
+    const bool signing = channel->ceremony.kind == TSS_SIGNING;
+    TSS_REQUIRE((result32 == NULL) == signing, "result32");
+    tss_confirmation c = {
+        .kind = channel->ceremony.kind,
+        .protocol = channel->ceremony.protocol,
+        .seat = channel->ceremony.seat,
+        .generation = channel->ceremony.generation,
+        .result_len = signing ? 64 : 32,
+    };
+    memcpy(c.session16, channel->ceremony.session16, sizeof c.session16);
+    memcpy(c.committee32, channel->committee32, 32);
+    memcpy(c.transcript32, channel->transcript32, 32);
+    memcpy(c.result, signing ? channel->signature64 : result32, c.result_len);
+    if (!echo_digest(c.echo32, channel->echoes, channel->rounds, channel->n)) {
+        return TSS_MEMORY;
+    }
+    writer w = writer_open(channel->body, sizeof channel->body);
+    confirmation_write(&w, &c);
+    channel->body_len = w.len;
+    for (size_t i = 0; !signing && i < channel->n; i++) {
+        if (channel->members[i].confirmation.data != NULL && !confirmation_counts(channel, i)) {
+            confirmation_conflict(channel, i);
+            return TSS_FAULT;
+        }
+    }
+    return crypto_tagged(digest32, CHANNEL_TAG_CONFIRM, own_body(channel)) ? TSS_OK : TSS_MEMORY;
+}
+
+TSS_API tss_status tss_channel_confirmation_body(
+    const tss_channel *channel, const uint8_t **body, size_t *body_len) {
+    TSS_REQUIRE(body != NULL, "body");
+    TSS_REQUIRE(body_len != NULL, "body_len");
+    *body = NULL;
+    *body_len = 0;
+    TSS_REQUIRE(channel != NULL, "channel");
+    if (channel->body_len == 0) {
+        return TSS_NOTHING;
+    }
+    *body = channel->body;
+    *body_len = channel->body_len;
+    return TSS_OK;
+}
+
+TSS_API tss_status tss_channel_confirm(tss_channel *channel, const uint8_t *signature64) {
+    TSS_REQUIRE(channel != NULL, "channel");
+    TSS_REQUIRE(signature64 != NULL, "signature64");
+    TSS_REQUIRE(channel->state == TSS_CHANNEL_RESULT && channel->body_len != 0, "channel");
+    if (!identity_signed(channel, channel->self, CHANNEL_TAG_CONFIRM, own_body(channel), signature64)) {
+        return misuse_refused("signature64");
+    }
+    channel_statement *own = &channel->members[channel->self].confirmation;
+    if (!statement_keep_signed(own, own_body(channel), signature64)) {
+        return TSS_MEMORY;
+    }
+    own->due = channel->peers;
+    channel->steps++;
+    channel->state = channel->ceremony.kind == TSS_SIGNING ? TSS_CHANNEL_COMPLETE : TSS_CHANNEL_CONFIRMING;
+    complete_if_all(channel);
+    return TSS_OK;
+}
+
+TSS_API tss_status tss_channel_confirmation(
+    const tss_channel *channel, const uint8_t **statement, size_t *statement_len, uint32_t seat) {
+    TSS_REQUIRE(statement != NULL, "statement");
+    TSS_REQUIRE(statement_len != NULL, "statement_len");
+    *statement = NULL;
+    *statement_len = 0;
+    TSS_REQUIRE(channel != NULL, "channel");
+    const size_t index = ceremony_index(&channel->ceremony, seat);
+    TSS_REQUIRE(index != SIZE_MAX, "seat");
+    const channel_statement *s = &channel->members[index].confirmation;
+    if (s->data == NULL || (channel->ceremony.kind != TSS_SIGNING && !confirmation_counts(channel, index))) {
+        return TSS_NOTHING;
+    }
+    *statement = s->data;
+    *statement_len = s->len;
+    return TSS_OK;
+}
+
+TSS_API tss_status tss_channel_signature(const tss_channel *channel, uint8_t *signature64, uint8_t *recovery_id) {
+    TSS_REQUIRE(signature64 != NULL, "signature64");
+    TSS_REQUIRE(recovery_id != NULL, "recovery_id");
+    memset(signature64, 0, 64);
+    *recovery_id = 0;
+    TSS_REQUIRE(channel != NULL, "channel");
+    if (!channel->has_signature) {
+        return TSS_NOTHING;
+    }
+    memcpy(signature64, channel->signature64, 64);
+    *recovery_id = channel->recovery_id;
+    return TSS_OK;
+}
+
+static int compare_seats(const void *a, const void *b) {
+    uint32_t x;
+    uint32_t y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+TSS_API tss_status tss_channel_abort(tss_channel *channel, uint8_t *digest32, const char *reason) {
+    TSS_REQUIRE(digest32 != NULL, "digest32");
+    memset(digest32, 0, 32);
+    TSS_REQUIRE(channel != NULL, "channel");
+    TSS_REQUIRE(reason != NULL && abort_reason_is_valid(span_of_text(reason)), "reason");
+    TSS_REQUIRE(may_fail(channel) || channel->state == TSS_CHANNEL_FAILED, "channel");
+    tss_channel_fault fault = fault_of(TSS_CHANNEL_LOCAL, 0);
+    detail_write(fault.detail, "%s", reason);
+    fail(channel, &fault);
+    tss_abort notice = {.seat = channel->ceremony.seat, .culprits_len = channel->fault.culprits_len};
+    memcpy(notice.session16, channel->ceremony.session16, sizeof notice.session16);
+    memcpy(notice.party_id, channel->ceremony.members[channel->self].party_id, sizeof notice.party_id);
+    memcpy(notice.reason, reason, strlen(reason));
+    memcpy(notice.culprits, channel->fault.culprits, sizeof notice.culprits);
+    qsort(notice.culprits, notice.culprits_len, sizeof notice.culprits[0], compare_seats);
+    writer w = writer_open(channel->notice, sizeof channel->notice);
+    abort_write(&w, &notice);
+    channel->notice_len = w.len;
+    return crypto_tagged(digest32, CHANNEL_TAG_ABORT, (span){channel->notice, w.len}) ? TSS_OK : TSS_MEMORY;
+}
+
+TSS_API tss_status tss_channel_abort_signed(tss_channel *channel, const uint8_t *signature64) {
+    TSS_REQUIRE(channel != NULL, "channel");
+    TSS_REQUIRE(signature64 != NULL, "signature64");
+    TSS_REQUIRE(channel->notice_len != 0, "channel");
+    const span body = {channel->notice, channel->notice_len};
+    if (!identity_signed(channel, channel->self, CHANNEL_TAG_ABORT, body, signature64)) {
+        return misuse_refused("signature64");
+    }
+    if (!statement_keep_signed(&channel->abort, body, signature64)) {
+        return TSS_MEMORY;
+    }
+    channel->abort.due = channel->peers;
+    return TSS_OK;
+}
+
+TSS_API void tss_channel_fault_of(const tss_channel *channel, tss_channel_fault *fault) {
+    *fault = channel->fault;
+    for (size_t i = 0; i < 2 && fault->reason != TSS_CHANNEL_NONE; i++) {
+        fault->evidence[i] = channel->evidence[i].data;
+        fault->evidence_len[i] = channel->evidence[i].len;
+    }
+}
+
+TSS_API void tss_channel_drops(const tss_channel *channel, uint64_t *drops) {
+    memcpy(drops, channel->drops, sizeof channel->drops);
+}
+
+TSS_API void tss_channel_progress(const tss_channel *channel, tss_progress *progress) {
+    *progress = (tss_progress){.steps = channel->steps};
+    uint32_t waits_for = 0;
+    if (channel->party != NULL) {
+        tss_party_round(channel->party, &progress->round, &progress->rounds);
+        waits_for = channel->state == TSS_CHANNEL_RUNNING ? tss_party_waits_for(channel->party) : 0;
+    }
+    for (size_t i = 0; i < channel->n; i++) {
+        const channel_peer *peer = &channel->members[i];
+        const bool waits = i != channel->self
+            && ((channel->state == TSS_CHANNEL_HELLO && peer->hello.data == NULL)
+                || (channel->state <= TSS_CHANNEL_RUNNING && channel->state != TSS_CHANNEL_HELLO && peer->window.next == 0)
+                || (waits_for & bit(i)) != 0
+                || (channel->state == TSS_CHANNEL_CONFIRMING && !confirmation_counts(channel, i)));
+        if (waits) {
+            progress->waits_for[progress->waits_for_len++] = seat_of(channel, i);
+        }
+    }
+}
+
+TSS_API tss_status tss_frame_claims(
+    tss_frame_kind *kind, uint8_t *session16, uint32_t *from, const uint8_t *data, size_t data_len) {
+    TSS_REQUIRE(kind != NULL, "kind");
+    TSS_REQUIRE(session16 != NULL, "session16");
+    TSS_REQUIRE(from != NULL, "from");
+    *kind = (tss_frame_kind)0;
+    memset(session16, 0, 16);
+    *from = 0;
+    TSS_REQUIRE(data != NULL || data_len == 0, "data");
+    reader r = reader_open((span){data, data_len});
+    const channel_header header = reader_header(&r);
+    if (!r.ok || header.kind < TSS_FRAME_HELLO || header.kind > TSS_FRAME_BROADCAST
+        || (header.version != CHANNEL_VERSION && header.kind != TSS_FRAME_HELLO)) {
+        return misuse_refused("data");
+    }
+    *kind = (tss_frame_kind)header.kind;
+    memcpy(session16, header.session16, 16);
+    *from = header.from;
+    return TSS_OK;
+}
+
+TSS_API tss_status tss_committee_digest(uint8_t *digest32, const tss_ceremony *ceremony) {
+    TSS_REQUIRE(digest32 != NULL, "digest32");
+    memset(digest32, 0, 32);
+    TSS_REQUIRE(ceremony != NULL, "ceremony");
+    TSS_REQUIRE(ceremony->members_len >= 2 && ceremony->members_len <= TSS_PARTIES_MAX, "ceremony.members_len");
+    const char *problem = members_problem(ceremony);
+    TSS_REQUIRE(problem == NULL, problem);
+    return committee_digest(digest32, ceremony) ? TSS_OK : TSS_MEMORY;
+}
+
+#endif

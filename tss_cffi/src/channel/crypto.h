@@ -1,0 +1,77 @@
+#ifndef TSS_CHANNEL_CRYPTO_H
+#define TSS_CHANNEL_CRYPTO_H
+
+#include "../check.h"
+#include "../wire.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The channel's primitives, all of them libcrypto's.
+ *
+ * Where libcrypto keeps keys. Its contexts copy keys to the heap. So our memory functions are installed when this library is
+ * loaded (CRYPTO_set_mem_functions; refused by libcrypto once it has allocated anything), and while one of the functions below
+ * marked SECRET runs, on the secret stack, what libcrypto allocates comes out of the arena. Contexts live for one call. */
+
+/** 1: the memory functions are ours. 0: libcrypto was in use before; its contexts lie on the heap, wiped when freed. */
+INTERNAL int crypto_memory_is_ours(void);
+
+/** Fetch and run every algorithm once, on worthless input, so that what libcrypto keeps for itself is allocated on the heap.
+ *  False: the library lacks an algorithm. */
+INTERNAL MUST_USE bool crypto_warm_up(void);
+
+/** SHA-256 over the parts, one after the other. False: no memory. */
+INTERNAL MUST_USE bool crypto_sha256(uint8_t *out32, const span *parts, size_t parts_len);
+
+/** SHA-256(tag || 0x00 || body). */
+INTERNAL MUST_USE bool crypto_tagged(uint8_t *out32, const char *tag, span body);
+
+/** ECDSA P-256, r||s, low s only, under a compressed key. */
+INTERNAL bool crypto_identity_verify(const uint8_t *identity33, const uint8_t *digest32, const uint8_t *signature64);
+
+/** True for a compressed point of P-256. */
+INTERNAL bool crypto_identity_is_valid(const uint8_t *identity33);
+
+/** Ed25519 over tag || 0x00 || body. */
+INTERNAL bool crypto_ed25519_verify(const uint8_t *public32, const char *tag, span body, const uint8_t *signature64);
+
+/** True for the encodings, canonical or not, of the points of order 1, 2, 4 and 8: under such a key anybody can sign. */
+INTERNAL bool crypto_ed25519_is_small(const uint8_t *public32);
+
+/* ---- SECRET: keys and plaintext lie in the arena, and so does all that libcrypto makes of them ---- */
+
+/** A fresh X25519 and a fresh Ed25519 key. SECRET: x25519_private32, ed25519_seed32. */
+INTERNAL MUST_USE bool crypto_make_keys(
+    uint8_t *x25519_private32, uint8_t *x25519_public32, uint8_t *ed25519_seed32, uint8_t *ed25519_public32);
+
+/** The public keys of given private ones. */
+INTERNAL MUST_USE bool crypto_public_keys(
+    uint8_t *x25519_public32, uint8_t *ed25519_public32, const uint8_t *x25519_private32, const uint8_t *ed25519_seed32);
+
+typedef enum crypto_agreement { CRYPTO_AGREED, CRYPTO_LOW_ORDER, CRYPTO_BROKEN } crypto_agreement;
+
+/** X25519, then HKDF-SHA256 with salt T and info "tssd/1/frame" || from || to: the key of each direction. CRYPTO_LOW_ORDER: the
+ *  shared value is zero (RFC 7748, 6.1), and peer_public32 a point of low order. */
+INTERNAL MUST_USE crypto_agreement crypto_agree(
+    uint8_t *send_key32, uint8_t *receive_key32, const uint8_t *private32, const uint8_t *peer_public32,
+    const uint8_t *transcript32, uint32_t self, uint32_t peer);
+
+/** Ed25519 (RFC 8032, deterministic) over tag || 0x00 || body; the body is at most 2 KiB. */
+INTERNAL MUST_USE bool crypto_ed25519_sign(uint8_t *signature64, const uint8_t *seed32, const char *tag, span body);
+
+/** SHA-256 of secret bytes. */
+INTERNAL MUST_USE bool crypto_sha256_secret(uint8_t *out32, span data);
+
+#define CRYPTO_TAG_LEN ((size_t)16)
+
+/** ChaCha20-Poly1305 (RFC 8439), nonce = 4 zero bytes || sequence. out has room for both parts and the tag. */
+INTERNAL MUST_USE bool crypto_seal(
+    uint8_t *out, const uint8_t *key32, uint64_t sequence, span associated, span first, span second);
+
+/** The reverse: out, in the arena, has room for sealed.len - CRYPTO_TAG_LEN bytes, which is at least 0. False: a bad tag (out is
+ *  wiped), or no memory. */
+INTERNAL MUST_USE bool crypto_open(
+    uint8_t *out, const uint8_t *key32, uint64_t sequence, span associated, span sealed);
+
+#endif
