@@ -89,6 +89,11 @@ unsigned long hsm_copy_object(hsm_module *m, unsigned long session, unsigned lon
                               unsigned long count, unsigned long *copy);
 unsigned long hsm_destroy_object(hsm_module *m, unsigned long session, unsigned long object);
 
+/** All objects that fit a template, at most `room` of them; the search is ended whatever happens in it.
+ *  Out: *found, how many `objects` holds. */
+unsigned long hsm_find(hsm_module *m, unsigned long session, CK_ATTRIBUTE *template, unsigned long count,
+                       unsigned long *objects, unsigned long room, unsigned long *found, const char **call);
+
 /** C_GetAttributeValue as it stands: sizes where pValue is NULL, values otherwise. */
 unsigned long hsm_get_attributes(hsm_module *m, unsigned long session, unsigned long object, CK_ATTRIBUTE *template,
                                  unsigned long count);

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pkcs11 import _pkcs11
-from pkcs11.constants import Attribute, ObjectClass
+from pkcs11.constants import Attribute
 from pkcs11.mechanisms import KeyType
 
 from hsm._direct import ffi, lib
@@ -30,12 +30,17 @@ from hsm.errors import (
 )
 from hsm.keys import (
     CKA,
+    CKO_PRIVATE_KEY,
+    CKO_PUBLIC_KEY,
+    CKO_SECRET_KEY,
+    MADE_HERE,
     P256_PARAMS,
     KeyRing,
     Objects,
     SigningKey,
     Table,
     compressed_point,
+    kek_table,
     recovery_table,
     signing_tables,
 )
@@ -339,43 +344,42 @@ class Connection:
         names = self._settings
         objects = Objects(self.module, session.handle)
         keks: dict[int, int] = {}
-        for handle in self._find(session, ObjectClass.SECRET_KEY, names.kek_label):
+        for handle in objects.find(CKO_SECRET_KEY, names.kek_label):
             version = int.from_bytes(objects.read(handle, CKA.ID) or b"")
             if version in keks:
                 raise NotConforming(f"two keys are KEK version {version} ({names.kek_label!r}); one must go")
             if not 0 < version < 2**32:
                 raise NotConforming(f"a key with label {names.kek_label!r} has no KEK version in its CKA_ID")
+            table = kek_table(self._profile, names.kek_label, version)
+            if wrong := objects.differences(handle, {**table, **MADE_HERE}):
+                # Perhaps planted by somebody with the PIN, to have shares sealed under a key that can be read.
+                raise NotConforming(f"KEK version {version} is not as we make it: {'; '.join(wrong)}")
             keks[version] = handle
         recovery = objects.create(recovery_table(names.recovery_key)) if names.recovery_key else 0
         return KeyRing(
             keks=keks,
             trusted_keks=frozenset(v for v, handle in keks.items() if objects.read(handle, CKA.TRUSTED) == b"\1"),
-            identity=self._find_pair(session, objects, names.identity_label),
-            backup=self._find_pair(session, objects, names.backup_label),
+            identity=self._find_pair(objects, names.identity_label),
+            backup=self._find_pair(objects, names.backup_label),
             recovery=recovery,
         )
 
-    def _find_pair(self, session: _Session, objects: Objects, label: str) -> SigningKey | None:
-        private = self._find(session, ObjectClass.PRIVATE_KEY, label)
-        public = self._find(session, ObjectClass.PUBLIC_KEY, label)
+    def _find_pair(self, objects: Objects, label: str) -> SigningKey | None:
+        private = objects.find(CKO_PRIVATE_KEY, label)
+        public = objects.find(CKO_PUBLIC_KEY, label)
         if not private and not public:
             return None
         if len(private) != 1 or len(public) != 1:
             raise NotConforming(
                 f"{label!r} names {len(private)} private and {len(public)} public keys; one of each is expected"
             )
+        _, table = signing_tables(self._profile, label)
+        if wrong := objects.differences(private[0], {**table, **MADE_HERE}):
+            raise NotConforming(f"{label!r} is not as we make it: {'; '.join(wrong)}")
         point = objects.read(public[0], CKA.EC_POINT)
         if point is None:
             raise NotConforming(f"the token does not tell the public key of {label!r}")
         return SigningKey(private[0], compressed_point(point))
-
-    def _find(self, session: _Session, kind: ObjectClass, label: str) -> list[int]:
-        with translated("C_FindObjects"):
-            # A list at once: an abandoned iterator leaves the search open.
-            found = list(
-                session.p11.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label, Attribute.TOKEN: True})
-            )
-        return [int(each.handle) for each in found]
 
     def _make_suite(self) -> Suite:
         # The recovery key is nobody's trusted key, so with one the share key must not ask for that.

@@ -14,6 +14,7 @@
 The error classes and which code belongs where: docs/sealing.md, "Errors".
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -298,6 +299,9 @@ _BY_CLASS_NAME: Final = {code.name.replace("_", "").lower(): code for code in CK
     "tokennotrecognised": CKR.TOKEN_NOT_RECOGNIZED,
 }
 
+_UNMAPPED: Final = re.compile(r"Unmapped error code (0x[0-9a-f]+)")
+"""What it says of codes it has no class for."""
+
 
 @contextmanager
 def translated(call: str) -> Iterator[None]:
@@ -309,6 +313,9 @@ def translated(call: str) -> Iterator[None]:
     try:
         yield
     except pkcs11.exceptions.PKCS11Error as error:
-        code = _BY_CLASS_NAME.get(type(error).__name__.lower(), CKR.VENDOR_DEFINED)
         text = str(error)
+        unmapped = _UNMAPPED.fullmatch(text)
+        code: int = _BY_CLASS_NAME.get(type(error).__name__.lower(), CKR.VENDOR_DEFINED)
+        if unmapped:
+            code, text = int(unmapped[1], 16), ""
         raise class_of(code)(f"{call}: {name_of(code)}" + (f": {text}" if text else ""), code) from error

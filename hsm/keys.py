@@ -289,9 +289,59 @@ class Objects:
         )
         return int(handle[0])
 
+    def find(self, kind: int, label: str) -> list[int]:
+        """Our token objects of one class and label, up to 64: more of one name are a mistake in any case.
+
+        python-pkcs11 could search, but leaves the search and a lock of its own behind where the token fails in it.
+        """
+        template = Template({CKA.CLASS: kind, CKA.LABEL: label, CKA.TOKEN: True})
+        room = 64
+        handles, found = ffi.new("unsigned long[]", room), ffi.new("unsigned long *")
+        call = ffi.new("const char **")
+        rv = lib.hsm_find(self._module, self._session, template.array, template.count, handles, room, found, call)
+        check(rv, ffi.string(call[0]).decode())
+        return list(handles[0 : found[0]])
+
     def destroy(self, handle: int) -> None:
         """C_DestroyObject."""
         check(lib.hsm_destroy_object(self._module, self._session, handle), "C_DestroyObject")
+
+    def copy(self, handle: int, table: Table) -> int:
+        """C_CopyObject, with these attributes other than before."""
+        template, copied = Template(table), ffi.new("unsigned long *")
+        rv = lib.hsm_copy_object(self._module, self._session, handle, template.array, template.count, copied)
+        check(rv, "C_CopyObject")
+        return int(copied[0])
+
+    def change(self, handle: int, table: Table) -> None:
+        """C_SetAttributeValue."""
+        template = Template(table)
+        rv = lib.hsm_set_attributes(self._module, self._session, handle, template.array, template.count)
+        check(rv, "C_SetAttributeValue")
+
+    def wrap(self, mechanism: int, wrapping: int, key: int) -> bytes:
+        """C_WrapKey by a mechanism without parameter."""
+        room = 4096
+        out, length = ffi.new("uint8_t[]", room), ffi.new("unsigned long *", room)
+        check(lib.hsm_wrap(self._module, self._session, mechanism, wrapping, key, out, length), "C_WrapKey")
+        return bytes(ffi.buffer(out, length[0]))
+
+    def unwrap(self, mechanism: int, unwrapping: int, wrapped: bytes, table: Table) -> int:
+        """C_UnwrapKey by a mechanism without parameter."""
+        template, key = Template(table), ffi.new("unsigned long *")
+        rv = lib.hsm_unwrap(
+            self._module,
+            self._session,
+            mechanism,
+            unwrapping,
+            wrapped,
+            len(wrapped),
+            template.array,
+            template.count,
+            key,
+        )
+        check(rv, "C_UnwrapKey")
+        return int(key[0])
 
     def read(self, handle: int, kind: CKA) -> bytes | None:
         """One attribute; None where the token does not know it or does not tell.

@@ -247,6 +247,31 @@ unsigned long hsm_destroy_object(hsm_module *m, unsigned long session, unsigned 
     return m->f->C_DestroyObject(session, object);
 }
 
+unsigned long hsm_find(hsm_module *m, unsigned long session, CK_ATTRIBUTE *template, unsigned long count,
+                       unsigned long *objects, unsigned long room, unsigned long *found, const char **call) {
+    CK_ULONG more;
+    CK_RV rv, ended;
+
+    *found = 0;
+    *call = "C_FindObjectsInit";
+    rv = m->f->C_FindObjectsInit(session, template, count);
+    if (rv != CKR_OK) {
+        return rv;
+    }
+    *call = "C_FindObjects";
+    do {
+        more = 0;
+        rv = m->f->C_FindObjects(session, objects + *found, room - *found, &more);
+        *found += rv == CKR_OK ? more : 0;
+    } while (rv == CKR_OK && more > 0 && *found < room);
+    ended = m->f->C_FindObjectsFinal(session);
+    if (rv == CKR_OK && ended != CKR_OK) {
+        *call = "C_FindObjectsFinal";
+        rv = ended;
+    }
+    return rv;
+}
+
 unsigned long hsm_get_attributes(hsm_module *m, unsigned long session, unsigned long object, CK_ATTRIBUTE *template,
                                  unsigned long count) {
     return m->f->C_GetAttributeValue(session, object, template, count);

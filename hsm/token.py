@@ -6,8 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -26,7 +25,7 @@ from hsm.errors import (
     TokenLost,
     check,
 )
-from hsm.keys import CKM_AES_KEY_GEN, MADE_HERE, Objects, SigningKey, kek_table, signing_tables
+from hsm.keys import CKM_AES_KEY_GEN, MADE_HERE, Objects, SigningKey, kek_table, opened_key_table, signing_tables
 from hsm.pin import Pin, PinLatch
 from hsm.profiles import profile_named
 from hsm.sealing import Bench, LockedMemory, open_blob, seal
@@ -316,9 +315,7 @@ class Token:
         Raises:
             NotConforming: It does not.
         """
-        for key in (connection.keys.identity, connection.keys.backup):
-            if key is not None:
-                _attempt(connection, partial(_prove_pair, key=key))
+        _attempt(connection, _prove_pairs)
         if not connection.keys.keks:
             return None
         value = secrets.token_bytes(_CANARY_BYTES)
@@ -395,21 +392,26 @@ def _sign(bench: Bench, key: SigningKey, digest: bytes) -> bytes:
     return raw[:32] + min(s, P256_ORDER - s).to_bytes(32)
 
 
-def _prove_pair(bench: Bench, *, key: SigningKey) -> None:
-    digest = secrets.token_bytes(32)
-    signature = _sign(bench, key, digest)
-    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
-    public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key.public)
-    try:
-        public.verify(utils.encode_dss_signature(r, s), digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
-    except InvalidSignature as error:
-        raise NotConforming("a private and a public key of one label do not belong together") from error
+def _prove_pairs(bench: Bench) -> None:
+    """What a private key signs, the public key of its label must verify."""
+    digest = secrets.token_bytes(DIGEST_BYTES)
+    for key in filter(None, (bench.keys.identity, bench.keys.backup)):
+        signature = _sign(bench, key, digest)
+        r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
+        public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key.public)
+        try:
+            public.verify(utils.encode_dss_signature(r, s), digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+        except InvalidSignature as error:
+            raise NotConforming("a private and a public key of one label do not belong together") from error
 
 
 def _prove_hidden(bench: Bench, blob: SealedBlob) -> None:
     """An unwrapped share key must not be readable: some tokens ignore what the template says about that."""
     objects = Objects(bench.module, bench.session)
-    handle = unwrap(bench, blob)
+    profile = bench.suite.profile
+    handle = objects.unwrap(
+        profile.wrap, bench.keys.keks[blob.kek_version], blob.wrapped_key, opened_key_table(profile)
+    )
     try:
         if objects.readable(handle):
             raise NotConforming(
@@ -418,22 +420,3 @@ def _prove_hidden(bench: Bench, blob: SealedBlob) -> None:
             )
     finally:
         lib.hsm_destroy_object(bench.module, bench.session, handle)
-
-
-def unwrap(bench: Bench, blob: SealedBlob) -> int:
-    """The share key of a blob as a session object, by the template that opening uses."""
-    suite: Any = bench.suite.struct
-    handle = ffi.new("unsigned long *")
-    rv = lib.hsm_unwrap(
-        bench.module,
-        bench.session,
-        suite.wrap_mechanism,
-        bench.keys.keks[blob.kek_version],
-        blob.wrapped_key,
-        len(blob.wrapped_key),
-        suite.opened_key,
-        suite.opened_key_count,
-        handle,
-    )
-    check(rv, "C_UnwrapKey")
-    return int(handle[0])

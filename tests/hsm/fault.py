@@ -70,11 +70,9 @@ def build(directory: Path) -> Path:
     module = directory / "tssd_fault_module.so"
     strict = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
     source = HERE / "module/fault_module.c"
-    subprocess.run(
-        ["gcc", "-shared", "-fPIC", "-O1", "-g", "-fvisibility=hidden", *strict]  # noqa: S607  (the platform's compiler)
-        + [f"-I{HEADERS}", str(source), "-o", str(module), "-ldl", "-lpthread"],
-        check=True,
-    )
+    optimised = ["-shared", "-fPIC", "-O1", "-g", "-fvisibility=hidden"]
+    files = [f"-I{HEADERS}", str(source), "-o", str(module), "-ldl", "-lpthread"]
+    subprocess.run(["gcc", *strict, *optimised, *files], check=True)  # noqa: S607  (the platform's compiler)
     return module
 
 

@@ -9,7 +9,7 @@ from tests.hsm.conftest import Faulty
 from tests.hsm.fault import IvSource, ValueLen
 from tests.hsm.soft import Memory
 
-PROVIDERS = {
+PROVIDERS: dict[str, dict[str, int]] = {
     "softhsm": {"value_len": ValueLen.REFUSED},
     "cloudhsm": {
         "wrap_mechanism": 0x80002109,
