@@ -27,6 +27,8 @@
 #define TSS_CHANNEL_REASON_MAX 64u              /* bytes of the reason in an abort notice */
 #define TSS_CHANNEL_TICK_MS 250u                /* tick at least this often */
 
+typedef struct tss_channel tss_channel; /* one end of the channel, in one ceremony */
+
 typedef enum tss_ceremony_kind { TSS_KEYGEN = 1, TSS_SIGNING = 2, TSS_ROTATION = 3 } tss_ceremony_kind;
 
 typedef struct tss_member {
@@ -174,9 +176,9 @@ TSS_API tss_channel_state tss_channel_state_of(const tss_channel *channel);
  *  TSS_NOTHING before AGREED. */
 TSS_API TSS_MUST_USE tss_status tss_channel_transcript(const tss_channel *channel, uint8_t *transcript32);
 
-/** In AGREED: give the channel its party, fresh from tss_*_begin, with the same seats. It must outlive the channel or be freed
- *  after it, and only the channel steps it from now on. TSS_MISUSE in another state. */
-TSS_API TSS_MUST_USE tss_status tss_channel_attach(tss_channel *channel, tss_party *party);
+/** In AGREED: give the channel its party, fresh from tss_*_begin, with the same seats. Only the channel steps it from now on, and
+ *  it must not be freed before the channel has left RUNNING. TSS_MISUSE in another state. */
+TSS_API TSS_MUST_USE tss_status tss_channel_attach(tss_channel *channel, tss_party *party, uint64_t now_ms);
 
 /** In RESULT: what our identity key signs for the confirmation.
  *
@@ -185,7 +187,7 @@ TSS_API TSS_MUST_USE tss_status tss_channel_attach(tss_channel *channel, tss_par
  *           TSS_MISUSE  not in RESULT, or result32 is missing or superfluous
  *  In: result32  keygen, rotation: tss_share_info.digest32 of the new share. NULL in a signing: its signature is confirmed */
 TSS_API TSS_MUST_USE tss_status tss_channel_confirmation_digest(
-    tss_channel *channel, uint8_t *digest32, const uint8_t *result32);
+    tss_channel *channel, uint8_t *digest32, const uint8_t *result32, uint64_t now_ms);
 
 /** The statement without its signature, to be kept (sealed) with a pending share so that it can be signed again after a restart:
  *  valid as long as the channel. TSS_NOTHING before tss_channel_confirmation_digest. */
@@ -193,7 +195,7 @@ TSS_API TSS_MUST_USE tss_status tss_channel_confirmation_body(const tss_channel 
 
 /** The signature over it: the confirmation goes out, and from here on this party can no longer abort.
  *  Returns: TSS_OK; TSS_MISUSE: not after tss_channel_confirmation_digest; TSS_REFUSED: not our identity's signature */
-TSS_API TSS_MUST_USE tss_status tss_channel_confirm(tss_channel *channel, const uint8_t *signature64);
+TSS_API TSS_MUST_USE tss_status tss_channel_confirm(tss_channel *channel, const uint8_t *signature64, uint64_t now_ms);
 
 /** The confirmation of one seat, verbatim with its signature; valid as long as the channel. TSS_NOTHING: not there (or differs). */
 TSS_API TSS_MUST_USE tss_status tss_channel_confirmation(

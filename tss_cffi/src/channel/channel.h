@@ -59,7 +59,8 @@ struct tss_channel {
     bool has_transcript; /* from AGREED on */
     uint8_t transcript32[32];
 
-    tss_party *party;
+    tss_party *party; /* in RUNNING alone */
+    uint16_t round;   /* when it was let go */
     uint16_t rounds;
     echo_round *echoes; /* by round - 1 */
 

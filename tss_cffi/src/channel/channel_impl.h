@@ -90,11 +90,6 @@ static bool identity_signed(const tss_channel *c, size_t index, const char *tag,
     return crypto_tagged(digest, tag, body) && crypto_identity_verify(identity_of(c, index), digest, signature64);
 }
 
-static void keys_wipe(tss_channel *c) {
-    secret_free(c->keys);
-    c->keys = NULL;
-}
-
 /* ---- Failing, and who is to blame ----
  *
  * FAILED is final, and what the fault says stays, but for one thing: where it names nobody, evidence that arrives later may. After
@@ -113,14 +108,24 @@ static void fault_blame(tss_channel_fault *fault, uint32_t seat) {
     fault->culprits_len = 1;
 }
 
+/* Nothing is sealed or opened any more: the keys go, and the party is its owner's again. */
+static void leave(tss_channel *c, tss_channel_state state) {
+    if (c->party != NULL) {
+        tss_party_round(c->party, &c->round, &c->rounds);
+        c->party = NULL;
+    }
+    secret_free(c->keys);
+    c->keys = NULL;
+    c->disputed = false;
+    c->state = state;
+}
+
 static void fail(tss_channel *c, const tss_channel_fault *fault) {
     if (c->fault.reason == TSS_CHANNEL_NONE) {
         c->fault = *fault;
     }
     if (may_fail(c)) {
-        c->state = TSS_CHANNEL_FAILED;
-        c->disputed = false;
-        keys_wipe(c);
+        leave(c, TSS_CHANNEL_FAILED);
     }
 }
 
@@ -304,13 +309,12 @@ static void fail_party(tss_channel *c) {
 }
 
 static void result_reached(tss_channel *c) {
-    c->state = TSS_CHANNEL_RESULT;
-    keys_wipe(c); /* what is still to be sent is sealed already */
-    if (c->ceremony.kind == TSS_SIGNING) {
-        c->has_signature = tss_signing_result(c->party, c->signature64, &c->recovery_id) == TSS_OK;
-        if (!c->has_signature) {
-            fail_internal(c, "a finished signing without a signature");
-        }
+    const bool signing = c->ceremony.kind == TSS_SIGNING;
+    c->has_signature = signing && tss_signing_result(c->party, c->signature64, &c->recovery_id) == TSS_OK;
+    if (signing && !c->has_signature) {
+        fail_internal(c, "a finished signing without a signature");
+    } else {
+        leave(c, TSS_CHANNEL_RESULT); /* what is still to be sent is sealed already */
     }
 }
 
@@ -760,9 +764,7 @@ static tss_status receive_signature(tss_channel *c, size_t from, span frame, con
         return dropped(c, TSS_DROP_FULL);
     }
     if (c->state == TSS_CHANNEL_AGREED || c->state == TSS_CHANNEL_RUNNING) {
-        c->disputed = false;
-        c->state = TSS_CHANNEL_COMPLETE;
-        keys_wipe(c);
+        leave(c, TSS_CHANNEL_COMPLETE);
     }
     return counted(c);
 }
@@ -1052,7 +1054,7 @@ TSS_API void tss_channel_free(tss_channel *channel) {
     if (channel == NULL) {
         return;
     }
-    keys_wipe(channel);
+    secret_free(channel->keys);
     for (size_t i = 0; i < TSS_PARTIES_MAX; i++) {
         channel_peer *peer = &channel->members[i];
         statement_free(&peer->hello);
@@ -1270,10 +1272,11 @@ TSS_API tss_status tss_channel_transcript(const tss_channel *channel, uint8_t *t
     return TSS_OK;
 }
 
-TSS_API tss_status tss_channel_attach(tss_channel *channel, tss_party *party) {
+TSS_API tss_status tss_channel_attach(tss_channel *channel, tss_party *party, uint64_t now_ms) {
     TSS_REQUIRE(channel != NULL, "channel");
     TSS_REQUIRE(party != NULL, "party");
     TSS_REQUIRE(channel->state == TSS_CHANNEL_AGREED, "channel");
+    clock_set(channel, now_ms);
     uint16_t round;
     uint16_t rounds;
     tss_party_round(party, &round, &rounds);
@@ -1293,11 +1296,12 @@ TSS_API tss_status tss_channel_attach(tss_channel *channel, tss_party *party) {
 }
 
 TSS_API tss_status tss_channel_confirmation_digest(
-    tss_channel *channel, uint8_t *digest32, const uint8_t *result32) {
+    tss_channel *channel, uint8_t *digest32, const uint8_t *result32, uint64_t now_ms) {
     TSS_REQUIRE(digest32 != NULL, "digest32");
     memset(digest32, 0, 32);
     TSS_REQUIRE(channel != NULL, "channel");
     TSS_REQUIRE(channel->state == TSS_CHANNEL_RESULT, "channel");
+    clock_set(channel, now_ms);
     const bool signing = channel->ceremony.kind == TSS_SIGNING;
     TSS_REQUIRE((result32 == NULL) == signing, "result32");
     tss_confirmation c = {
@@ -1341,10 +1345,11 @@ TSS_API tss_status tss_channel_confirmation_body(
     return TSS_OK;
 }
 
-TSS_API tss_status tss_channel_confirm(tss_channel *channel, const uint8_t *signature64) {
+TSS_API tss_status tss_channel_confirm(tss_channel *channel, const uint8_t *signature64, uint64_t now_ms) {
     TSS_REQUIRE(channel != NULL, "channel");
     TSS_REQUIRE(signature64 != NULL, "signature64");
     TSS_REQUIRE(channel->state == TSS_CHANNEL_RESULT && channel->body_len != 0, "channel");
+    clock_set(channel, now_ms);
     if (!identity_signed(channel, channel->self, CHANNEL_TAG_CONFIRM, own_body(channel), signature64)) {
         return misuse_refused("signature64");
     }
@@ -1449,10 +1454,12 @@ TSS_API void tss_channel_drops(const tss_channel *channel, uint64_t *drops) {
 
 TSS_API void tss_channel_progress(const tss_channel *channel, tss_progress *progress) {
     *progress = (tss_progress){.steps = channel->steps};
+    progress->round = channel->round;
+    progress->rounds = channel->rounds;
     uint32_t waits_for = 0;
     if (channel->party != NULL) {
         tss_party_round(channel->party, &progress->round, &progress->rounds);
-        waits_for = channel->state == TSS_CHANNEL_RUNNING ? tss_party_waits_for(channel->party) : 0;
+        waits_for = tss_party_waits_for(channel->party);
     }
     for (size_t i = 0; i < channel->n; i++) {
         const channel_peer *peer = &channel->members[i];
