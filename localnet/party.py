@@ -148,9 +148,9 @@ class Party:
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
         """Send a signal and wait for the end; killed where that takes too long. Gives the exit status."""
-        process = self.process
-        if process is None:
-            return None
+        process, self.process = self.process, None
+        if process is None or process.poll() is not None:
+            return None if process is None else process.returncode
         process.send_signal(number)
         with trio.CancelScope(shield=True):
             descriptor = os.pidfd_open(process.pid)
@@ -161,7 +161,6 @@ class Party:
                 await trio.lowlevel.wait_readable(descriptor)
             finally:
                 os.close(descriptor)
-        self.process = None
         return process.wait()
 
     def client(self) -> httpx.AsyncClient:

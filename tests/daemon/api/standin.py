@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import trio
-from daemon.desk import AuditRow, AuditVerdict, Confirmations, Peers, Readiness
 from prometheus_client import CollectorRegistry, Counter
 
 from daemon.api import server
+from daemon.desk import AuditRow, AuditVerdict, Confirmations, Peers, Readiness
 from daemon.errors import UnknownSession, UnknownShare
 from daemon.events import Published
 from daemon.session import JournalEntry, Session, SessionStatus, SessionType, Step
@@ -208,7 +208,16 @@ class StandIn:
 
     async def audit(self, after: int = 0, limit: int = 100) -> list[AuditRow]:
         await self._asked("audit", after, limit)
-        return [AuditRow(1, THEN, "uid:0", "keygen", {"session": str(SESSION)}, bytes(32), bytes(32))]
+        row = AuditRow(
+            number=1,
+            at=THEN,
+            actor="uid:0",
+            action="keygen",
+            subject={"session": str(SESSION)},
+            previous=bytes(32),
+            digest=bytes(32),
+        )
+        return [row]
 
     async def verify_audit(self) -> AuditVerdict:
         await self._asked("verify_audit")

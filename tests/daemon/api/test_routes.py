@@ -9,9 +9,9 @@ import pytest
 import structlog
 import trio
 import trio.lowlevel
-from daemon.desk import ParticipateKeygen, ParticipateSigning
 
 from daemon.api import bodies
+from daemon.desk import ParticipateKeygen, ParticipateSigning
 from daemon.errors import Broken, Busy, NoActiveShare, TokenLost
 from daemon.session import Step
 from daemon.settings import AccessSettings
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
     import httpx
 
-KEYGEN = {
+KEYGEN_PARTIES = ["user123-b", "user123-server", "user123-a"]
+KEYGEN: dict[str, object] = {
     "sessionId": str(SESSION).upper(),
     "partyId": "user123-server",
     "joinToken": "eyJhbGciOi.planted.secret",
     "shareType": "wallet",
     "threshold": 2,
-    "parties": ["user123-b", "user123-server", "user123-a"],
+    "parties": KEYGEN_PARTIES,
 }
 SIGNING = {
     "sessionId": str(SESSION),
@@ -78,7 +79,7 @@ async def test_keygen_is_accepted_with_parsed_values(tmp_path: Path) -> None:
     assert isinstance(command, ParticipateKeygen)
     assert command.session_id == SESSION
     assert command.threshold == 2
-    assert command.parties == {PartyId("user123-server"), PartyId("user123-a"), PartyId("user123-b")}
+    assert command.parties == frozenset(map(PartyId, KEYGEN_PARTIES))
     assert command.join_token.reveal() == KEYGEN["joinToken"]
     assert (caller.name, caller.share_types) == (f"uid:{os.getuid()}", None)
 
