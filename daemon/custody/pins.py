@@ -18,6 +18,7 @@ import hashlib
 import os
 import re
 import struct
+import threading
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -159,7 +160,17 @@ class PinBook:
     def __init__(self, directory: Path, seen: Callable[[], int]) -> None:
         """directory: the state directory. seen: the highest number known from elsewhere (the chain)."""
         self._file = directory / "pins"
+        self._signing = threading.Lock()
         self._seen = seen
+
+    def number(self) -> int:
+        """The newest list's number, unverified: to be shown."""
+        try:
+            with self._file.open("rb") as file:
+                body = msgspec.msgpack.decode(file.read(FILE_MAX), type=SignedPins).body
+        except (OSError, msgspec.DecodeError):
+            return self._seen()
+        return int.from_bytes(body[1:9], "big")
 
     def newest(self, identity: bytes) -> Pins | None:
         """The newest list, verified; None before the first. Raises Refusal where it is gone or not ours."""
@@ -197,11 +208,12 @@ class PinBook:
         check_list(pins)
         if any(pin.identity == identity for pin in pins):
             raise Refusal("refused", "this is our own identity key", "pins.identity")
-        newest = self.newest(identity)
-        number = max(self._seen(), 0 if newest is None else newest.number) + 1
-        body = encode_list(number, pins)
-        signed = SignedPins(body=body, signature=sign(tagged("tssd/1/pins", body)))
-        self._store(signed)
+        with self._signing:
+            newest = self.newest(identity)
+            number = max(self._seen(), 0 if newest is None else newest.number) + 1
+            body = encode_list(number, pins)
+            signed = SignedPins(body=body, signature=sign(tagged("tssd/1/pins", body)))
+            self._store(signed)
         return Pins(number=number, pins=decode_list(body)[1], signed=signed)
 
     def _verified(self, signed: SignedPins, identity: bytes) -> Pins:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Final
 
-from daemon.custody.wire import Failure
-
-if TYPE_CHECKING:
-    from daemon.custody.wire import FailureKind
+from daemon.custody.state import RateExceeded, Revoked, StateRefused
+from daemon.custody.wire import Failure, FailureKind
+from tss_cffi import ArenaFull, KeyMaterialRefused, Misuse, TssError
 
 
 class Refusal(Exception):
@@ -22,3 +21,24 @@ class Refusal(Exception):
     def answer(self) -> Failure:
         """As it crosses the wall."""
         return Failure(kind=self.kind, message=self.message, field=self.field)
+
+
+_KINDS: Final[tuple[tuple[type[Exception], FailureKind], ...]] = (
+    (RateExceeded, "rate"),
+    (Revoked, "refused"),
+    (StateRefused, "refused"),
+    (ArenaFull, "busy"),
+    (KeyMaterialRefused, "altered"),
+    (Misuse, "refused"),
+    (TssError, "state"),
+)
+
+
+def refusal_of(error: Exception) -> Refusal | None:
+    """What an error of state or core means to whoever asked; None for a defect."""
+    if isinstance(error, Refusal):
+        return error
+    for cause, kind in _KINDS:
+        if isinstance(error, cause):
+            return Refusal(kind, str(error), getattr(error, "field", getattr(error, "argument", "")))
+    return None

@@ -19,14 +19,18 @@ import struct
 import uuid
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from daemon.custody.policy import PARTY_ID, PARTY_ID_MAX
 from daemon.custody.refusal import Refusal
-from daemon.custody.wire import PreparedRow, Sealed, SealedChunk
+from daemon.custody.wire import Sealed, SealedChunk
 from hsm import Chunk, DataAltered, SealedBlob, SealHeader
+from tss_cffi import KeyMaterialRefused, Share
 
 if TYPE_CHECKING:
-    from daemon.custody.wire import Seat, ShareRow
-    from tss_cffi import ShareInfo
+    from daemon.custody.vault import Vault
+    from daemon.custody.wire import PreparedRow, Seat, ShareRow
+    from tss_cffi import SecretBytes, ShareInfo
 
 SESSION_BYTES: Final = 16
 KEY_BYTES: Final = 33
@@ -115,7 +119,7 @@ def check_row(row: ShareRow) -> None:
     identities = len(row.committee) if row.channel == "sealed" else 0
     transcript = DIGEST_BYTES if row.channel == "sealed" else 0
     for holds, field in (
-        (Members(row.committee).seat_of(row.party_id) == row.seat, "seat"),
+        (Members(row.committee).seats[row.party_id] == row.seat, "seat"),
         (len(row.public_key) == KEY_BYTES, "public_key"),
         (0 <= row.generation < 2**32, "generation"),
         (len(row.result_digest) == DIGEST_BYTES, "result_digest"),
@@ -182,23 +186,58 @@ def check_prepared(row: PreparedRow, protocol: str) -> None:
 
 
 class Members:
-    """Seats and party ids of a committee, each by the other."""
+    """Party ids and seats of a committee, each by the other.
+
+    Attributes:
+        seats: By party id.
+        parties: By seat.
+    """
 
     def __init__(self, committee: tuple[Seat, ...]) -> None:
-        self._parties = {member.seat: member.party_id for member in committee}
-        self._seats = {member.party_id: member.seat for member in committee}
+        self.seats = {member.party_id: member.seat for member in committee}
+        self.parties = {member.seat: member.party_id for member in committee}
 
-    def seat_of(self, party_id: str) -> int | None:
-        """None for a stranger."""
-        return self._seats.get(party_id)
+    def named(self, seats: tuple[int, ...]) -> tuple[str, ...]:
+        """Party ids of several seats."""
+        return tuple(self.parties[seat] for seat in seats)
 
-    def party_of(self, seat: int) -> str:
-        """The party id of one of its seats."""
-        return self._parties[seat]
 
-    def parties_of(self, seats: tuple[int, ...]) -> tuple[str, ...]:
-        """Likewise for several."""
-        return tuple(self._parties[seat] for seat in seats)
+def seal(vault: Vault, row: ShareRow, share: SecretBytes) -> ShareRow:
+    """The row with a share sealed to all it says. Raises Refusal."""
+    return msgspec.structs.replace(row, sealed=sealed_of(vault.seal(share, share_header(row))))
+
+
+def open_bytes(vault: Vault, row: ShareRow) -> SecretBytes:
+    """Open a row's share; for the caller to wipe. Raises Refusal."""
+    check_row(row)
+    return vault.open(blob_of(row.sealed), share_header(row))
+
+
+def open_share(vault: Vault, row: ShareRow) -> Share:
+    """Open, load and check a row's share against all it says; for the caller to wipe. Raises Refusal."""
+    with open_bytes(vault, row) as secret:
+        try:
+            share = Share(secret)
+        except KeyMaterialRefused as error:
+            raise Refusal("altered", f"the share does not load: {error.field}", error.field) from None
+    try:
+        check_share(row, share.info)
+    except Refusal:
+        share.close()
+        raise
+    return share
+
+
+UNSEALED: Final = Sealed(
+    format=0,
+    tier="A",
+    kek_version=0,
+    wrapped_key=b"",
+    recovery_wrapped=None,
+    recovery_fingerprint=None,
+    chunks=(),
+)
+"""Stands in a row until `seal`."""
 
 
 def _string(content: bytes) -> bytes:

@@ -83,6 +83,13 @@ class Spent(Event, frozen=True):
     prepared_id: str
 
 
+class Confirmed(Event, frozen=True):
+    """This seat's confirmation of a keygen was signed: an abort notice must not be, from here on."""
+
+    session: bytes
+    party_id: str
+
+
 class PinsSeen(Event, frozen=True):
     """A list of pins with this number was signed or accepted."""
 
@@ -103,16 +110,25 @@ class _Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     recovery: bytes
     tombstones: tuple[str, ...]
     spent: tuple[str, ...]
+    confirmed: tuple[tuple[bytes, str], ...]
     signings: tuple[int, ...]
     """Times of those that may still count against the rate."""
 
 
 _EMPTY: Final = _Base(
-    format=1, count=0, head=bytes(DIGEST_BYTES), pins_number=0, recovery=b"", tombstones=(), spent=(), signings=()
+    format=1,
+    count=0,
+    head=bytes(DIGEST_BYTES),
+    pins_number=0,
+    recovery=b"",
+    tombstones=(),
+    spent=(),
+    confirmed=(),
+    signings=(),
 )
 _encoder: Final = msgspec.msgpack.Encoder()
 _bases: Final = msgspec.msgpack.Decoder(_Base)
-_events: Final = msgspec.msgpack.Decoder(Use | Tombstone | Spent | PinsSeen | RecoveryKey)
+_events: Final = msgspec.msgpack.Decoder(Use | Tombstone | Spent | Confirmed | PinsSeen | RecoveryKey)
 
 
 class State:
@@ -121,7 +137,6 @@ class State:
     Attributes:
         count: Events in the chain, from its beginning.
         head: Digest of the last one; 32 zero bytes before the first.
-        pins_number: The highest number of a list of pins in the chain.
         recovery: Fingerprint of the recovery key in the chain.
     """
 
@@ -137,10 +152,11 @@ class State:
         self._lost = ""
         self.count = 0
         self.head = bytes(DIGEST_BYTES)
-        self.pins_number = 0
+        self._pins_number = 0
         self.recovery = b""
         self._tombstones: set[str] = set()
         self._spent: set[str] = set()
+        self._confirmed: set[tuple[bytes, str]] = set()
         self._signings: deque[tuple[float, int]] = deque()
         """(when on this process's clock, seconds since 1970) of each signing in the last hour."""
         self._heads: list[bytes] = []
@@ -208,11 +224,27 @@ class State:
                 raise Revoked(f"pre-parameters {prepared_id} were used before")
             self._append(Spent(prepared_id=prepared_id))
 
+    def confirm(self, session: bytes, party_id: str) -> None:
+        """Record that a keygen is about to be confirmed. Repeating it changes nothing."""
+        with self._lock:
+            if (session, party_id) not in self._confirmed:
+                self._append(Confirmed(session=session, party_id=party_id))
+
+    def is_confirmed(self, session: bytes, party_id: str) -> bool:
+        """Whether that keygen was confirmed."""
+        with self._lock:
+            return (session, party_id) in self._confirmed
+
     def see_pins(self, number: int) -> None:
         """Record the number of a list of pins, if it is a newer one."""
         with self._lock:
-            if number > self.pins_number:
+            if number > self._pins_number:
                 self._append(PinsSeen(number=number))
+
+    def seen_pins(self) -> int:
+        """The highest number of a list of pins in the chain."""
+        with self._lock:
+            return self._pins_number
 
     def is_revoked(self, share_id: str) -> bool:
         """Whether the share has a tombstone."""
@@ -290,8 +322,10 @@ class State:
                 self._tombstones.add(share_id)
             case Spent(prepared_id=prepared_id):
                 self._spent.add(prepared_id)
+            case Confirmed(session=session, party_id=party_id):
+                self._confirmed.add((session, party_id))
             case PinsSeen(number=number):
-                self.pins_number = max(self.pins_number, number)
+                self._pins_number = max(self._pins_number, number)
             case RecoveryKey(fingerprint=fingerprint):
                 self.recovery = fingerprint
 
@@ -337,8 +371,9 @@ class State:
         base = _bases.decode(value)
         self.count, self.head = base.count, base.head
         self._first, self._heads = base.count, [base.head]
-        self.pins_number, self.recovery = base.pins_number, base.recovery
+        self._pins_number, self.recovery = base.pins_number, base.recovery
         self._tombstones, self._spent = set(base.tombstones), set(base.spent)
+        self._confirmed = set(base.confirmed)
         for at in base.signings:
             self._count_signing(at)
         for behind, value, digest in records:
@@ -359,10 +394,11 @@ class State:
                 format=1,
                 count=self.count,
                 head=self.head,
-                pins_number=self.pins_number,
+                pins_number=self._pins_number,
                 recovery=self.recovery,
                 tombstones=tuple(sorted(self._tombstones)),
                 spent=tuple(sorted(self._spent)),
+                confirmed=tuple(sorted(self._confirmed)),
                 signings=tuple(at for _, at in self._signings),
             )
         )

@@ -69,14 +69,13 @@ class Vault:
         operations, errors: Counters, since the start.
     """
 
-    def __init__(self, policy: CustodianPolicy, watchdog: Watchdog, *, may_ask: bool, idle: Callable[[], bool]) -> None:
+    def __init__(self, policy: CustodianPolicy, watchdog: Watchdog, *, may_ask: bool) -> None:
         """Nothing is touched before `start`.
 
         Args:
             policy: Which module, token, PIN and recovery key.
             watchdog: Ends the process when a call hangs.
             may_ask: Somebody sits at the terminal and can type a PIN.
-            idle: Whether ending this process would end no ceremony.
         """
         self.state: VaultState = "starting"
         self.reason = "the HSM is being opened"
@@ -85,7 +84,8 @@ class Vault:
         self._policy = policy
         self._watchdog = watchdog
         self._may_ask = may_ask
-        self._idle = idle
+        self.settled = threading.Event()
+        """Set once the first attempt to connect has ended, one way or the other."""
         self._latch = PinLatch(policy.state_directory)
         self._pin: Pin | None = None
         self._refused: CredentialIdentity | None = None
@@ -189,11 +189,13 @@ class Vault:
             except HsmError as error:
                 failures += 1
                 self._away(error)
-                if failures >= FRESH_PROCESS_TRIES and _module_is_ill(error) and self._idle():
+                self.settled.set()
+                if failures >= FRESH_PROCESS_TRIES and _module_is_ill(error):
                     log.error("only a fresh process can help the module", reason=self.reason)  # noqa: TRY400
                     os._exit(STALE_STATUS)
                 time.sleep(RETRY_SECONDS)
                 continue
+            self.settled.set()
             failures = 0
             if token is None:
                 time.sleep(RETRY_SECONDS)

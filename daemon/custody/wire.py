@@ -192,6 +192,12 @@ class Tick(Frame, frozen=True):
     ceremony: int
 
 
+class Reconnected(Frame, frozen=True):
+    """The router was lost and is there again: ask each peer for what is missing. Answer: `Progress`."""
+
+    ceremony: int
+
+
 class FinishKeygen(Frame, frozen=True):
     """Seal the share that a keygen made. Answer: `KeygenFinished`; the same row again when asked again."""
 
@@ -300,6 +306,13 @@ class VerifyPins(Frame, frozen=True):
     pins: SignedPins
 
 
+class NewestPins(Frame, frozen=True):
+    """Fetch the newest list that was signed: it may be newer than the one that was stored. Answer: `Pins`.
+
+    Before the first, a list with number 0, no pins and no signature.
+    """
+
+
 class Succeed(Frame, frozen=True):
     """Replace a pinned identity by its signed successor (docs/channel.md). Answer: `Pins`."""
 
@@ -341,6 +354,7 @@ Request = (
     | Receive
     | PlainReceive
     | Tick
+    | Reconnected
     | FinishKeygen
     | FinishSigning
     | Confirm
@@ -357,6 +371,7 @@ Request = (
     | Checkpoint
     | ShowCheckpoint
     | VerifyPins
+    | NewestPins
     | Succeed
     | InitToken
     | Doctor

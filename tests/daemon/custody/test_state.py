@@ -52,7 +52,7 @@ def test_everything_is_there_after_a_restart(filled: Path) -> None:
         assert state.is_revoked("share-2")
         assert not state.is_revoked("share-1")
         assert state.is_spent("prepared-1")
-        assert state.pins_number == 7
+        assert state.seen_pins() == 7
         assert state.recovery == b"\1" * 32
         with pytest.raises(Revoked):
             state.use(signing("share-2"), **MANY)
@@ -170,7 +170,7 @@ def test_rewriting_keeps_everything(filled: Path, monkeypatch: pytest.MonkeyPatc
         assert state.position() == position
         assert state.is_revoked("share-2")
         assert state.is_spent("prepared-1")
-        assert state.pins_number == 7
+        assert state.seen_pins() == 7
         with pytest.raises(RateExceeded):
             state.use(signing(), per_minute=31, per_hour=10**6)
 

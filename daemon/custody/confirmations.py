@@ -1,0 +1,56 @@
+"""Confirmations of a stored share: who has signed that the keygen ended for them as it did for us.
+
+The statement is the channel's (docs/channel.md): session, seat, generation, committee, transcript, broadcasts, result.
+Ours stands in the row, under the seal; every other must say the same of everything but its seat.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daemon.custody.refusal import Refusal
+from daemon.custody.wire import ConfirmedBy
+from tss_cffi import KeyMaterialRefused
+from tss_cffi import channel as peer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from daemon.custody.wire import ShareRow
+
+
+def check(row: ShareRow) -> None:
+    """Refuse a row whose confirmation is not its own, or that has none: plain committees confirm nothing."""
+    if row.channel == "plain":
+        raise Refusal("refused", "a plain committee confirms nothing", "row.channel")
+    try:
+        stated = peer.read_confirmation(row.confirmation, None)
+    except KeyMaterialRefused:
+        raise Refusal("altered", "the row's confirmation does not read", "confirmation") from None
+    committee = tuple((member.seat, member.party_id) for member in row.committee)
+    for holds, field in (
+        (stated.kind == "keygen", "confirmation"),
+        (stated.protocol.label == row.protocol, "protocol"),
+        (stated.session == row.session, "session"),
+        (stated.seat == row.seat, "seat"),
+        (stated.generation == row.generation, "generation"),
+        (stated.committee == peer.committee_digest(committee, row.threshold, _identities(row)), "committee"),
+        (stated.transcript == row.transcript, "transcript"),
+        (stated.result == row.result_digest, "result_digest"),
+    ):
+        if not holds:
+            raise Refusal("altered", f"the row's confirmation states another {field}", field)
+
+
+def confirmed_by(row: ShareRow, statements: Iterable[bytes]) -> ConfirmedBy:
+    """Whose statements confirm the row, and who is missing. What does not verify confirms nothing. Raises Refusal."""
+    check(row)
+    seats = peer.confirmed_by(row.confirmation, statements, _identities(row))
+    return ConfirmedBy(
+        confirmed=tuple(member.party_id for member in row.committee if member.seat in seats),
+        missing=tuple(member.party_id for member in row.committee if member.seat not in seats),
+    )
+
+
+def _identities(row: ShareRow) -> dict[int, bytes]:
+    return {member.seat: identity for member, identity in zip(row.committee, row.identities, strict=True)}

@@ -1,0 +1,236 @@
+"""The secret side's process: HSM, shares and protocol rounds behind the wall's typed frames.
+
+One thread reads calls and answers `GetStatus`; workers carry out the others, one for each core, the calls of one
+ceremony in their order; two more keep the HSM and watch for calls that hang. There is no network here, no database and
+no path that a request could name. When the connection ends the process ends, and with it everything it held.
+"""
+# ruff: noqa: E402, I001  (the core comes first, see below)
+
+from __future__ import annotations
+
+# Before anything else brings libcrypto up: only then does what it allocates for our keys lie in the arena.
+from tss_cffi import ArenaUnavailable, open_arena
+
+import argparse
+import logging
+import os
+import socket
+import struct
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+import structlog
+
+from daemon.custody.hardening import become_owner_of, harden
+from daemon.custody.operation import OperatorRequests
+from daemon.custody.pins import PinBook
+from daemon.custody.policy import CustodianPolicy, PolicyRefused, read_policy
+from daemon.custody.refusal import Refusal, refusal_of
+from daemon.custody.requests import ServiceRequests
+from daemon.custody.seats import Ground
+from daemon.custody.state import State, StateRefused
+from daemon.custody.vault import Vault
+from daemon.custody.watchdog import Watchdog
+from daemon.custody.wire import (
+    CALL_MAX,
+    HEADER_LENGTH,
+    Answer,
+    Broken,
+    Call,
+    Failure,
+    GetStatus,
+    Prepare,
+    Reply,
+    Request,
+    body_length,
+    decode_call,
+    encode,
+)
+from daemon.custody.workers import Lane, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+log = structlog.get_logger(__name__)
+
+REFUSED_STATUS: Final = 78
+"""Exit status (EX_CONFIG): it cannot start until somebody changes something."""
+CALLS_MAX: Final = 1024
+"""Calls under way at a time; more are answered `busy` unread."""
+RECEIVE_BYTES: Final = 256 * 1024
+PREPARING_NICE: Final = 10
+LISTEN_FD: Final = 3
+"""The first descriptor that systemd hands over (sd_listen_fds(3))."""
+
+
+class Requests(Protocol):
+    """What carries calls out."""
+
+    def lane(self, request: Request) -> Lane | None:
+        """The lane whose calls must not overlap with this one."""
+
+    def answer(self, request: Request, now_ms: int) -> Answer:
+        """Carry one out. Raises what `refusal_of` knows."""
+
+
+class Connection:
+    """The one connection, to tssd."""
+
+    def __init__(self, stream: socket.socket, requests: Requests, threads: int) -> None:
+        self._stream = stream
+        self._requests = requests
+        self._workers = Workers(threads, "worker")
+        # In a thread of its own: a search takes a second for each call and must not keep a ceremony waiting.
+        self._preparing = Workers(1, "preparing", nice=PREPARING_NICE)
+        self._writing = threading.Lock()
+        self._room = threading.Semaphore(CALLS_MAX)
+
+    def serve(self) -> None:
+        """Read calls until the other end is closed, or speaks nonsense."""
+        try:
+            for call in self._calls():
+                if isinstance(call.request, GetStatus):
+                    self._reply(call, self._carry_out(call))
+                elif self._room.acquire(blocking=False):
+                    workers = self._preparing if isinstance(call.request, Prepare) else self._workers
+                    workers.put(partial(self._work, call), self._requests.lane(call.request))
+                else:
+                    self._reply(call, Failure(kind="busy", message="too many calls at a time", field=""))
+        except Broken as error:
+            log.error("tssd broke the wall's rules", problem=str(error))  # noqa: TRY400  (no place in code is to blame)
+        except OSError as error:
+            log.info("the connection to tssd ended", problem=str(error))
+
+    def _calls(self) -> Iterator[Call]:
+        buffer = bytearray()
+        while received := self._stream.recv(RECEIVE_BYTES):
+            buffer += received
+            start = 0
+            while len(buffer) - start >= HEADER_LENGTH:
+                body = start + HEADER_LENGTH
+                end = body + body_length(bytes(buffer[start:body]), CALL_MAX)
+                if len(buffer) < end:
+                    break
+                yield decode_call(bytes(buffer[body:end]))
+                start = end
+            del buffer[:start]
+
+    def _work(self, call: Call) -> None:
+        answer = self._carry_out(call)
+        self._room.release()
+        try:
+            self._reply(call, answer)
+        except (OSError, Broken) as error:
+            log.info("an answer was not delivered", problem=str(error))
+
+    def _carry_out(self, call: Call) -> Answer:
+        try:
+            return self._requests.answer(call.request, call.now_ms)
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                name = type(call.request).__name__
+                log.exception("a defect", request=name)
+                refusal = Refusal("internal", f"{name} met a defect of the custodian; its log has the place")
+            return refusal.answer()
+
+    def _reply(self, call: Call, answer: Answer) -> None:
+        frame = encode(Reply(number=call.number, answer=answer))
+        with self._writing:
+            self._stream.sendall(frame)
+
+
+def accepted(policy: CustodianPolicy) -> socket.socket:
+    """The first connection of tssd's user to the socket that systemd listens on for us.
+
+    Raises:
+        PolicyRefused: systemd hands over no socket, or the policy does not say whose connection to take.
+    """
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        raise PolicyRefused("neither --fd nor a socket of systemd's was given")
+    if policy.peer_uid is None:
+        raise PolicyRefused("custodian.peer_uid must say which user tssd runs as")
+    listener = socket.socket(fileno=LISTEN_FD)
+    listener.set_inheritable(False)
+    while True:
+        stream, _ = listener.accept()
+        pid, uid, gid = struct.unpack("3i", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid == policy.peer_uid:
+            return stream
+        log.warning("a connection of another user was refused", pid=pid, uid=uid, gid=gid)
+        stream.close()
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="tssd-custodian",
+        description="Keeps shares and steps protocol rounds behind an HSM. Started by tssd, tssctl or systemd.",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="absolute path of config.toml")
+    parser.add_argument("--fd", type=int, help="connected socket; without it, systemd's listening one is used")
+    parser.add_argument(
+        "--trusted-config",
+        action="store_true",
+        help="everything runs as one user: do not refuse a configuration that we could write ourselves",
+    )
+    parser.add_argument("--operator", action="store_true", help="take an operator's requests, from a terminal")
+    parser.add_argument("--restarted", action="store_true", help="nobody is at the terminal: do not ask for a PIN")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Start, serve one connection, end.
+
+    Raises:
+        PolicyRefused, StateRefused, ArenaUnavailable: It cannot start until somebody changes something.
+    """
+    policy = read_policy(options.config, trusted=options.trusted_config or options.operator)
+    if options.operator:
+        become_owner_of(policy.state_directory)
+    harden(follow_parent=options.fd is not None)
+    open_arena(policy.arena_mib * 1024 * 1024)
+    threads = policy.threads or os.cpu_count() or 1
+    watchdog = Watchdog(policy.hsm_call_seconds)
+    vault = Vault(policy, watchdog, may_ask=not options.restarted)
+    requests: Requests
+    if options.operator:
+        requests = OperatorRequests(vault, PinBook(policy.state_directory, lambda: 0))
+    else:
+        state = State(policy.state_directory)
+        requests = ServiceRequests(Ground(policy, state, vault, PinBook(policy.state_directory, state.seen_pins)))
+    stream = accepted(policy) if options.fd is None else socket.socket(fileno=options.fd)
+    watchdog.start()
+    vault.start()
+    Connection(stream, requests, threads).serve()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `tssd-custodian`."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+    options = parsed(arguments)
+    try:
+        run(options)
+    except (PolicyRefused, StateRefused, ArenaUnavailable) as error:
+        log.error("the custodian cannot start", problem=str(error))  # noqa: TRY400  (no place in code is to blame)
+        sys.stderr.flush()
+        os._exit(REFUSED_STATUS)
+    sys.stderr.flush()
+    # At once: workers may be inside the HSM or the core, and the kernel clears what it takes back.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
