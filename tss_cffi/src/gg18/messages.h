@@ -1,6 +1,8 @@
 #ifndef TSS_GG18_MESSAGES_H
 #define TSS_GG18_MESSAGES_H
 
+#include "../bigint.h"
+#include "../curve.h"
 #include "../party.h"
 #include "../wire.h"
 
@@ -74,7 +76,7 @@ enum {
 typedef struct gg18_field {
     uint8_t number;  /* in the protobuf message, 1..15 */
     bool repeated;
-    uint16_t count;  /* elements; GG18_OPENING for the one list that the threshold sizes */
+    uint16_t count; /* elements; GG18_OPENING for the one list that the threshold sizes */
 } gg18_field;
 
 enum { GG18_OPENING = 0, GG18_FIELDS_MAX = 8 };
@@ -84,6 +86,7 @@ typedef struct gg18_message {
     const char *name; /* behind "binance.tsslib.ecdsa." */
     uint16_t round;
     tss_class class_;
+    uint32_t len_max; /* bytes: about twice what an honest party sends */
     gg18_field fields[GG18_FIELDS_MAX];
 } gg18_message;
 
@@ -98,5 +101,39 @@ INTERNAL const char *gg18_decode(
 /** Encode parts as a message of the given type. w may be a measuring one. Empty parts are a caller's error: tss-lib refuses
  *  them, so a zero among the values must be drawn again before it gets here. */
 INTERNAL void gg18_encode(writer *w, const gg18_message *type, size_t opening, const span *parts);
+
+/* A message in the making: its parts and room for their bytes, in the arena. Everything put in is about to be published. */
+typedef struct draft {
+    bool ok; /* false: a value was zero, which tss-lib cannot carry and chance does not make */
+    size_t used;
+    uint8_t *bytes;
+    span parts[];
+} draft;
+
+/** NULL: the arena is full. */
+INTERNAL MUST_USE draft *draft_new(size_t parts, size_t bytes);
+INTERNAL void draft_free(draft *d);
+INTERNAL void draft_bytes(draft *d, size_t part, span bytes);
+INTERNAL void draft_integer(draft *d, size_t part, big value);
+INTERNAL void draft_scalar(draft *d, size_t part, const scalar *value);
+INTERNAL void draft_point(draft *d, size_t part, const point *value); /* parts x, y */
+
+/** Encode and queue. False: party_fail has been called. */
+INTERNAL MUST_USE bool draft_send(
+    const draft *d, tss_party *party, const gg18_message *table, size_t type, size_t to, size_t opening);
+
+/* ---- Reading parts ---- */
+
+/** r = the part, if it is < bound. */
+INTERNAL MUST_USE bool part_below(big r, span part, big bound);
+
+/** r = the part, if it is in (0, m) and coprime to m. */
+INTERNAL MUST_USE bool part_unit(big r, span part, big m);
+
+/** The part, if it is in (0, q). */
+INTERNAL MUST_USE bool part_scalar(scalar *r, span part);
+
+/** The point of two parts: canonical coordinates, on the curve. */
+INTERNAL MUST_USE bool part_point(point *r, const span *parts);
 
 #endif

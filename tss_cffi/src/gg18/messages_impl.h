@@ -3,7 +3,9 @@
 
 #include <string.h>
 
+#include "../secret.h"
 #include "messages.h"
+#include "session.h"
 
 /* protobuf wire types */
 enum { WIRE_VARINT = 0, WIRE_I64 = 1, WIRE_LEN = 2, WIRE_I32 = 5 };
@@ -115,6 +117,9 @@ INTERNAL const char *gg18_decode(
     if (*type == table_len) {
         return "envelope: unknown message type";
     }
+    if (bytes.len > table[*type].len_max) {
+        return "message: longer than its fields justify";
+    }
     const gg18_field *fields = table[*type].fields;
     size_t seen[GG18_FIELDS_MAX] = {0};
     reader r = reader_open(value);
@@ -131,7 +136,7 @@ INTERNAL const char *gg18_decode(
                 if (seen[f] == count) {
                     return "message: too many elements in a list";
                 }
-                if (span_minimal(element).len > GG18_ELEMENT_MAX || element.len > 2 * GG18_ELEMENT_MAX) {
+                if (element.len > GG18_ELEMENT_MAX) {
                     return "message: integer too long";
                 }
                 if (parts != NULL) {
@@ -189,6 +194,84 @@ INTERNAL void gg18_encode(writer *w, const gg18_message *type, size_t opening, c
     varint_write(w, 2 << 3 | WIRE_LEN);
     varint_write(w, value.len);
     value_write(w, type, opening, parts);
+}
+
+INTERNAL draft *draft_new(size_t parts, size_t bytes) {
+    draft *d = secret_alloc(sizeof(draft) + parts * sizeof(span) + bytes);
+    if (d != NULL) {
+        d->ok = true;
+        d->bytes = (uint8_t *)(d->parts + parts);
+    }
+    return d;
+}
+
+INTERNAL void draft_free(draft *d) { secret_free(d); }
+
+INTERNAL void draft_bytes(draft *d, size_t part, span bytes) {
+    /* Published: its length and value are no secret from here on. */
+    DECLASSIFY(bytes.at, bytes.len);
+    const span shortest = span_minimal(bytes);
+    d->ok = d->ok && shortest.len != 0;
+    memcpy(d->bytes + d->used, shortest.at, shortest.len);
+    d->parts[part] = (span){d->bytes + d->used, shortest.len};
+    d->used += shortest.len;
+}
+
+INTERNAL void draft_integer(draft *d, size_t part, big value) {
+    uint8_t bytes[BIG_MAX_LIMBS * 8];
+    const bool fits = big_to_bytes(bytes, 8 * value.n, value);
+    VERIFY_CHECK(fits);
+    (void)fits;
+    draft_bytes(d, part, (span){bytes, 8 * value.n});
+}
+
+INTERNAL void draft_scalar(draft *d, size_t part, const scalar *value) { draft_integer(d, part, scalar_big(value)); }
+
+INTERNAL void draft_point(draft *d, size_t part, const point *value) {
+    uint8_t xy64[64];
+    point_xy(xy64, value);
+    draft_bytes(d, part, (span){xy64, 32});
+    draft_bytes(d, part + 1, (span){xy64 + 32, 32});
+}
+
+INTERNAL bool draft_send(
+    const draft *d, tss_party *party, const gg18_message *table, size_t type, size_t to, size_t opening) {
+    if (!d->ok) {
+        return party_fail(party, TSS_REASON_INTERNAL, 0, "a value to be sent was zero");
+    }
+    writer measure = writer_measure();
+    gg18_encode(&measure, &table[type], opening, d->parts);
+    uint8_t *bytes = party_send(party, type, to, measure.len);
+    if (bytes == NULL) {
+        return false;
+    }
+    writer w = writer_open(bytes, measure.len);
+    gg18_encode(&w, &table[type], opening, d->parts);
+    VERIFY_CHECK(w.ok && w.len == measure.len);
+    return true;
+}
+
+INTERNAL bool part_below(big r, span part, big bound) {
+    return big_from_bytes(r, part.at, part.len) && big_less(r, bound) == 1;
+}
+
+INTERNAL bool part_unit(big r, span part, big m) {
+    return part_below(r, part, m) && big_is_zero(r) == 0 && big_coprime_var(r, m);
+}
+
+INTERNAL bool part_scalar(scalar *r, span part) {
+    BIG(value, Q_BITS);
+    const bool canonical = part_below(value, part, curve_order()) && big_is_zero(value) == 0;
+    scalar_set_big(r, value);
+    return canonical;
+}
+
+INTERNAL bool part_point(point *r, const span *parts) {
+    BIG(x, Q_BITS);
+    BIG(y, Q_BITS);
+    point_set_infinity(r);
+    return big_from_bytes(x, parts[0].at, parts[0].len) && big_from_bytes(y, parts[1].at, parts[1].len)
+        && point_set_xy(r, x, y);
 }
 
 #endif
