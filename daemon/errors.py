@@ -155,11 +155,11 @@ class PeerFault(DaemonError):
 
 
 class Overdue(DaemonError):
-    """A clock ran out. waits_for: the parties that were being waited for."""
+    """A clock ran out. waits_for: the parties, or the named reason, that was being waited for."""
 
     kind = "overdue"
 
-    def __init__(self, message: str, waits_for: tuple[PartyId, ...] = ()) -> None:
+    def __init__(self, message: str, waits_for: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.waits_for = waits_for
 

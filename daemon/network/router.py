@@ -104,7 +104,7 @@ class Stream:
         dropped: Frames that did not read.
     """
 
-    def __init__(self, party_id: PartyId, inbox: int, *, keep_sent: bool) -> None:
+    def __init__(self, party_id: PartyId, inbox: int) -> None:
         self.opened = trio.Event()
         self.connections = 0
         self.problem = "the router has not answered yet"
@@ -114,7 +114,11 @@ class Stream:
         self._socket: WebSocketConnection | None = None
         self._connected = trio.Event()
         self._sending = trio.Lock()
-        self._sent: list[str] | None = [] if keep_sent else None
+        self._sent: list[str] | None = None
+
+    def keep_sent(self) -> None:
+        """For bare protocol messages: from now on keep what is sent, and send it again on each new connection."""
+        self._sent = []
 
     async def receive(self) -> Incoming:
         """The next frame that reads."""
@@ -123,8 +127,8 @@ class Stream:
     async def send(self, to: str | None, round_number: int, payload: bytes) -> None:
         """Hand a frame to the router, waiting for a connection where there is none.
 
-        A frame that is lost with a dying connection is not noticed here: the sealed channel asks for it again, and for
-        bare messages the stream keeps all and sends them again on each new connection (`keep_sent`).
+        A frame that is lost with a dying connection is not noticed here: the sealed channel asks for it again; for bare
+        messages there is `keep_sent`.
         """
         frame = write_frame(self._party_id, to, round_number, payload)
         async with self._sending:
@@ -183,20 +187,15 @@ class Router:
         self._on_reconnect = on_reconnect
 
     @asynccontextmanager
-    async def open(self, session_id: SessionId, party_id: PartyId, *, keep_sent: bool = False) -> AsyncIterator[Stream]:
+    async def open(self, session_id: SessionId, party_id: PartyId) -> AsyncIterator[Stream]:
         """A session's stream for as long as the block lasts; entered once the router has accepted it.
 
         Not accepted yet (404 among that) means: try again. The caller's deadline is the bound.
 
-        Args:
-            session_id: The session.
-            party_id: Our party in it.
-            keep_sent: For bare protocol messages: on each new connection, send again whatever was sent before.
-
         Raises:
             Declined: The router will not have us; inside an exception group, as all that ends the block.
         """
-        stream = Stream(party_id, self._settings.inbox_frames, keep_sent=keep_sent)
+        stream = Stream(party_id, self._settings.inbox_frames)
         resource = f"{self._path}/sessions/{session_id}/messages?party_id={quote(str(party_id))}"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep, stream, resource)

@@ -43,7 +43,7 @@ from daemon.shares import audit, rows, schema
 from daemon.values import MessageHash, PartyId, PublicKey, SessionId, ShareId, ShareType, Signature, now
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
     from pathlib import Path
 
     from daemon.values import Channel
@@ -114,6 +114,8 @@ class Store:
     _reading: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
     _changed: dict[tuple[SessionId, PartyId], trio.Event] = field(default_factory=dict)
     _outbox: trio.Event = field(default_factory=trio.Event)
+    problem: str = ""
+    """Why the latest write failed; empty while writes succeed."""
 
     # ---- Transactions ----
 
@@ -132,7 +134,10 @@ class Store:
                 self._queue.remove(cast("_Write[object]", job))
             raise
         if job.error is not None:
+            if isinstance(job.error, AuditUnwritable):
+                self.problem = job.error.message
             raise job.error
+        self.problem = ""
         return cast("T", job.result)
 
     async def read(self, act: Callable[[sqlite3.Connection], T]) -> T:
@@ -263,8 +268,15 @@ class Store:
         )
         return [rows.journal_of(row) for row in found]
 
-    async def follow(self, session_id: SessionId, party_id: PartyId, after: int = 0) -> AsyncIterator[JournalEntry]:
-        """A session's journal after a row, live; ends after the row that ends the session."""
+    async def follow(
+        self, session_id: SessionId, party_id: PartyId | None = None, after: int = 0
+    ) -> AsyncGenerator[JournalEntry]:
+        """A session's journal after a row, live; ends after the row that ends the session.
+
+        Raises:
+            UnknownSession: As for `session`.
+        """
+        party_id = (await self.session(session_id, party_id)).party_id
         while True:
             changed = self._changed.setdefault((session_id, party_id), trio.Event())
             for entry in await self.journal(session_id, party_id, after):
@@ -294,6 +306,17 @@ class Store:
             )
             for row in found
         ]
+
+    async def request_digest(self, session_id: SessionId, party_id: PartyId) -> str:
+        """Digest of the request that entered a session.
+
+        Raises:
+            UnknownSession: None did.
+        """
+        row = await self._session_row(session_id, party_id)
+        if row is None:
+            raise UnknownSession(f"there is no session {session_id} here")
+        return str(row["request_digest"])
 
     async def _session_row(self, session_id: SessionId, party_id: PartyId) -> rows.Row | None:
         found = await self._rows(
@@ -368,6 +391,11 @@ class Store:
             )
         raise NoActiveShare("no active share for this public key", "list the shares to find the keys held here")
 
+    async def count_shares(self) -> dict[str, int]:
+        """Shares by status; every status is there."""
+        found = await self._rows("SELECT status, count(*) AS count FROM party_shares GROUP BY status")
+        return dict.fromkeys(map(str, ShareStatus), 0) | {row["status"]: row["count"] for row in found}
+
     async def pending_shares(self) -> list[Share]:
         """Shares that wait for confirmations."""
         return await self.shares(status=ShareStatus.PENDING, limit=-1)
@@ -431,18 +459,18 @@ class Store:
         await self.write(act)
         self._wake(share.session_id, share.party_id)
 
-    async def activate(self, share: Share, *, confirmed: bool) -> None:
-        """Pending becomes active; report and events enter the outbox. Harmless when it is active already.
+    async def activate(self, share: Share, *, confirmed: bool) -> bool:
+        """Pending becomes active; report and events enter the outbox. False where it was not pending.
 
         Args:
             share: The pending share.
             confirmed: False for plain committees, where nobody can confirm.
         """
 
-        def act(connection: sqlite3.Connection) -> None:
+        def act(connection: sqlite3.Connection) -> bool:
             session = _in_progress(connection, share.session_id, share.party_id)
             if session is None or not _set_status(connection, share.share_id, ShareStatus.ACTIVE):
-                return
+                return False
             moment = now()
             public: dict[str, object] = {"shareId": str(share.share_id), "publicKey": str(share.public_key)}
             _note(connection, session, Step.COMPLETED, public | {"confirmed": confirmed}, {})
@@ -470,10 +498,12 @@ class Store:
             )
             _put(connection, "event", session, created.published())
             _put(connection, "event", session, completed.published())
+            return True
 
-        await self.write(act)
+        activated = await self.write(act)
         self._wake(share.session_id, share.party_id)
         self._wake_outbox()
+        return activated
 
     async def complete_signing(
         self, session: Session, share: Share, message: MessageHash, signature: Signature
@@ -532,6 +562,15 @@ class Store:
             (kek_version, limit),
         )
         return [rows.share_row(row) for row in found]
+
+    async def count_sealed_before(self, kek_version: int) -> int:
+        """How many of them there are."""
+        found = await self._rows(
+            "SELECT count(*) AS count FROM party_shares WHERE json_extract(share_data, '$.kek') < ?"
+            " AND status IN ('pending', 'active', 'rotated')",
+            (kek_version,),
+        )
+        return int(found[0]["count"])
 
     # ---- Outbox ----
 

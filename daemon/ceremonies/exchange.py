@@ -1,0 +1,207 @@
+"""One seat of a ceremony: carries what the router brings across the wall, and what the custodian says to the router.
+
+Nothing here understands a frame. Order, repeats, blame and resends are the custodian's; this side keeps the journal
+ahead of what leaves, feeds the stall clock with nothing but protocol progress, and lets time pass for the channel
+(`Tick`).
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from daemon.custody import wire
+from daemon.errors import DaemonError, PeerFault
+from daemon.session import SessionType, Step
+from daemon.values import PartyId
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from daemon.ceremonies.admission import Running
+    from daemon.desk import Desk
+    from daemon.network.router import Stream
+
+log = structlog.get_logger(__name__)
+
+HELLO_TICK_SECONDS: Final = 0.1
+"""While hellos are due: a hello that came before its receiver is sent again after so long."""
+TICK_SECONDS: Final = 0.5
+"""Afterwards: as often as the channel sends anything again."""
+LAST_WORDS_SECONDS: Final = 3.0
+"""For telling the peers that it is over."""
+BROADCAST_HINTS: Final = frozenset({"confirming", "complete"})
+
+
+class Exchange:
+    """A seat that is open behind the wall. Made by `open_seat`; used by one task.
+
+    Attributes:
+        progress: The custodian's latest word; None before the first.
+    """
+
+    def __init__(self, at: Desk, running: Running, stream: Stream, *, plain: bool, ceremony: int, epoch: int) -> None:
+        self.progress: wire.Progress | None = None
+        self._at = at
+        self._running = running
+        self._stream = stream
+        self._plain = plain
+        self._ceremony = ceremony
+        self._epoch = epoch
+        self._steps = 0
+        self._round = 0
+        self._round_began = trio.current_time()
+        self._drops = 0
+
+    async def until(self, *states: str) -> wire.Progress:
+        """Carry frames until the ceremony is in one of these states.
+
+        Raises:
+            PeerFault: It failed: another party broke the protocol, or gave up.
+            TokenLost, Refused, Broken: As for `Wall.ask`.
+        """
+        next_tick = trio.current_time()
+        while self.progress is None or self.progress.state not in states:
+            incoming = None
+            with trio.move_on_at(next_tick):
+                incoming = await self._stream.receive()
+            if incoming is None:
+                request: wire.Request = wire.Tick(ceremony=self._ceremony)
+            elif self._plain:
+                request = wire.PlainReceive(
+                    ceremony=self._ceremony,
+                    sender=incoming.from_party,
+                    data=incoming.payload,
+                    broadcast=incoming.broadcast,
+                )
+            else:
+                request = wire.Receive(ceremony=self._ceremony, data=incoming.payload)
+            progress = await self._tell(request)
+            if incoming is None:
+                next_tick = trio.current_time() + (HELLO_TICK_SECONDS if progress.state == "hello" else TICK_SECONDS)
+        return self.progress
+
+    async def finish_keygen(self) -> wire.KeygenFinished:
+        """The sealed share, in state `result`."""
+        return await self._at.wall.ask(
+            wire.FinishKeygen(ceremony=self._ceremony), wire.KeygenFinished, epoch=self._epoch
+        )
+
+    async def finish_signing(self) -> wire.SigningFinished:
+        """The signature, in state `result`."""
+        return await self._at.wall.ask(
+            wire.FinishSigning(ceremony=self._ceremony), wire.SigningFinished, epoch=self._epoch
+        )
+
+    async def confirm(self) -> wire.Progress:
+        """Send our confirmation, in state `result`; for a keygen, once the share is stored."""
+        return await self._tell(wire.Confirm(ceremony=self._ceremony))
+
+    async def say(self, frames: tuple[wire.OutFrame, ...], plain: tuple[wire.PlainMessage, ...]) -> None:
+        """Hand over to the router."""
+        for frame in frames:
+            await self._stream.send(frame.to, frame.round, frame.data)
+        for message in plain:
+            await self._stream.send(message.to, message.round, message.data)
+
+    async def _tell(self, request: wire.Request) -> wire.Progress:
+        progress = await self._at.wall.ask(request, wire.Progress, epoch=self._epoch)
+        if progress.steps != self._steps:
+            self._steps = progress.steps
+            self._running.progressed()
+        self._running.waits_for = progress.waits_for
+        if progress.drops > self._drops:
+            self._at.metrics.channel_drops.inc(progress.drops - self._drops)
+            self._drops = progress.drops
+        if progress.round > self._round and progress.state not in {"hello", "failed"}:
+            await self._enter_round(progress)
+        self.progress = progress
+        await self.say(progress.frames, progress.plain)
+        if progress.state == "failed":
+            raise _fault(progress.fault)
+        return progress
+
+    async def _enter_round(self, progress: wire.Progress) -> None:
+        """Write the round down before its messages leave."""
+        session = self._running.session
+        now = trio.current_time()
+        if self._round:
+            self._at.metrics.round_seconds.labels(session.type).observe(now - self._round_began)
+        first = self._round == 0 and session.type is SessionType.SIGN
+        self._round, self._round_began = progress.round, now
+        await self._at.store.note(
+            session,
+            Step.NONCE_SPENT if first else Step.ROUND,
+            round_number=progress.round,
+            detail={"rounds": progress.rounds, "waitsFor": list(progress.waits_for)},
+            columns={"rounds": progress.rounds},
+        )
+
+    async def abandon(self, reason: str) -> None:
+        """End the ceremony behind the wall and tell the peers why. Best effort: it may be gone already."""
+        with trio.move_on_after(LAST_WORDS_SECONDS, shield=True):
+            try:
+                progress = await self._at.wall.ask(
+                    wire.Abort(ceremony=self._ceremony, reason=reason), wire.Progress, epoch=self._epoch
+                )
+                await self.say(progress.frames, ())
+            except DaemonError as error:
+                log.info("no abort notice", problem=error.message)
+            await self.forget()
+
+    async def forget(self) -> None:
+        """Wipe the ceremony behind the wall."""
+        with suppress(DaemonError):  # it is gone already, which is what we want
+            await self._at.wall.ask(wire.Forget(ceremony=self._ceremony), wire.Done, epoch=self._epoch)
+
+
+@asynccontextmanager
+async def open_seat(
+    at: Desk, running: Running, stream: Stream, request: wire.BeginKeygen | wire.BeginSigning, *, plain: bool
+) -> AsyncIterator[Exchange]:
+    """Open a seat behind the wall for as long as the block lasts.
+
+    Left by an exception, the ceremony is aborted and the peers are told; left otherwise, it is forgotten.
+
+    Raises:
+        TokenLost, Busy, Altered, Refused, Broken: As for `Wall.ask`.
+    """
+    running.waits_for = ("custodian",)
+    epoch = at.custodian.epoch
+    begun = await at.wall.ask(request, wire.Begun, epoch=epoch)
+    exchange = Exchange(at, running, stream, plain=plain, ceremony=begun.ceremony, epoch=epoch)
+    if plain:
+        stream.keep_sent()
+    try:
+        await at.store.note(running.session, Step.BEGUN)
+        await exchange.say(begun.frames, begun.plain)
+        yield exchange
+    except BaseException as error:
+        await exchange.abandon(reason_of(error))
+        raise
+    else:
+        await exchange.forget()
+
+
+def reason_of(error: BaseException) -> str:
+    """The word that goes into an abort notice."""
+    if isinstance(error, DaemonError):
+        return error.kind
+    return "stopped" if isinstance(error, trio.Cancelled) else "failed"
+
+
+def _fault(fault: wire.FaultReport | None) -> PeerFault:
+    if fault is None:
+        return PeerFault("the ceremony failed", reason="unidentified")
+    if fault.evidence:
+        log.warning("evidence", reason=fault.reason, evidence=[piece.hex() for piece in fault.evidence])
+    return PeerFault(
+        f"{fault.reason}: {fault.detail}" if fault.detail else fault.reason,
+        reason=fault.reason,
+        culprits=tuple(PartyId(party) for party in fault.culprits),
+        hearsay=tuple(PartyId(party) for party in fault.hearsay),
+        authenticated=fault.authenticated,
+    )

@@ -1,0 +1,73 @@
+"""Ready means: able to sign now. And the words for it to systemd, silent elsewhere."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from daemon.share import ShareStatus
+
+if TYPE_CHECKING:
+    from daemon.desk import Desk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """reasons: why not, each with what to do; empty when ready. notes: what an operator may want to know besides."""
+
+    ready: bool
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    async def of(cls, desk: Desk) -> Readiness:
+        """As things are now."""
+        reasons: list[str] = []
+        notes: list[str] = []
+        if desk.admission.stopping:
+            reasons.append("tssd is stopping")
+        status = desk.custodian.status
+        if status is None:
+            reasons.append(desk.custodian.reason or "the custodian is away; it is being brought back")
+        elif status.state != "ready":
+            reasons.append(status.reason or f"the custodian is in state '{status.state}'")
+        if desk.store.problem:
+            reasons.append(desk.store.problem)
+        notes.extend(
+            f"pre-parameters for {protocol} in the making: {permille / 10:.0f} %"
+            for protocol, permille in desk.pool.permille.items()
+        )
+        for kind, (count, _) in (await desk.store.backlog()).items():
+            if kind == "report":
+                notes.append(f"{count} reports wait for the coordinator")
+        pending = (await desk.store.count_shares())[ShareStatus.PENDING]
+        if pending:
+            notes.append(f"{pending} shares wait for their peers' confirmations")
+        if desk.resealing.left:
+            notes.append(f"{desk.resealing.left} shares are to be resealed")
+        return cls(ready=not reasons, reasons=tuple(reasons), notes=tuple(notes))
+
+
+def tell_systemd(*words: str) -> None:
+    """Send words of sd_notify(3), such as `READY=1`; nothing where systemd is not listening."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+        notify.sendto("\n".join(words).encode(), address)
+
+
+async def feed_watchdog() -> None:
+    """Tell systemd's watchdog, at half its interval, that the event loop turns; returns where nobody watches."""
+    microseconds = int(os.environ.get("WATCHDOG_USEC", "0"))
+    if not microseconds or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return
+    while True:
+        tell_systemd("WATCHDOG=1")
+        await trio.sleep(microseconds / 2_000_000)

@@ -1,0 +1,72 @@
+"""Shares under a new version of the KEK: one commit per share, taken up again after a stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from daemon.custody import wire
+from daemon.errors import Busy, Refused, TokenLost
+from daemon.values import ShareId
+from daemon.wall import Altered
+
+if TYPE_CHECKING:
+    from daemon.shares.store import Store
+    from daemon.wall import Wall
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS: Final = 5.0
+
+
+class Resealing:
+    """See the module. Attributes: left: shares that are not under the newest version; as last counted."""
+
+    def __init__(self, store: Store, wall: Wall) -> None:
+        self.left = 0
+        self._store = store
+        self._wall = wall
+        self._wanted = trio.Event()
+
+    async def start(self, caller: str) -> int:
+        """Make a new KEK version; every share is then resealed in the background.
+
+        Returns:
+            How many.
+
+        Raises:
+            TokenLost, Refused: As for `Wall.ask`.
+        """
+        status = await self._wall.ask(wire.NewKekVersion(), wire.Status)
+        await self._store.audited(caller, "kek-version-made", {"kek": status.kek_version})
+        self.left = await self._store.count_sealed_before(status.kek_version)
+        self._wanted.set()
+        return self.left
+
+    async def run(self) -> None:
+        """Reseal whatever is under an older version, at start and after each `start`, until cancelled."""
+        while True:
+            self._wanted = trio.Event()
+            try:
+                await self._reseal_all()
+            except (TokenLost, Busy, Refused) as error:
+                log.warning("resealing waits", problem=error.message)
+                await trio.sleep(RETRY_SECONDS)
+            else:
+                await self._wanted.wait()
+
+    async def _reseal_all(self) -> None:
+        await self._wall.custodian.wait_ready()
+        status = await self._wall.ask(wire.GetStatus(), wire.Status)
+        self.left = await self._store.count_sealed_before(status.kek_version)
+        while rows := await self._store.sealed_before(status.kek_version):
+            for row in rows:
+                try:
+                    resealed = await self._wall.ask(wire.Reseal(row=row), wire.Resealed)
+                except Altered:
+                    await self._store.quarantine(ShareId(row.share_id), "did not open to be resealed")
+                else:
+                    await self._store.reseal(resealed.row)
+            self.left = await self._store.count_sealed_before(status.kek_version)
