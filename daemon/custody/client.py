@@ -47,6 +47,8 @@ A = TypeVar("A", bound=Frame)
 CALL_SECONDS: Final = 20.0
 """A call that takes longer ends the process: nothing behind the wall waits for a peer or for the network."""
 HEARTBEAT_SECONDS: Final = 1.0
+IMPATIENT_SECONDS: Final = 0.1
+"""Between heartbeats while it is not ready."""
 HEARTBEAT_LIMIT: Final = 5.0
 """`GetStatus` is answered without HSM and core. A process that leaves it unanswered for so long hangs."""
 START_SECONDS: Final = 30.0
@@ -365,7 +367,7 @@ class Custodian:
                 if before is None or before.state != status.state:
                     self._tell()
                 limit = HEARTBEAT_LIMIT
-                await trio.sleep(HEARTBEAT_SECONDS)
+                await trio.sleep(HEARTBEAT_SECONDS if self.ready else IMPATIENT_SECONDS)
         except (CustodianGone, Broken):
             connection.end()
 

@@ -4,7 +4,7 @@ One thread reads calls and answers `GetStatus`; workers carry out the others, on
 ceremony in their order; two more keep the HSM and watch for calls that hang. There is no network here, no database and
 no path that a request could name. When the connection ends the process ends, and with it everything it held.
 """
-# ruff: noqa: E402, I001  (the core comes first, see below)
+# ruff: noqa: I001  (the core comes first, see below)
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from daemon.custody.policy import CustodianPolicy, PolicyRefused, read_policy
 from daemon.custody.refusal import Refusal, refusal_of
 from daemon.custody.requests import ServiceRequests
 from daemon.custody.seats import Ground
-from daemon.custody.state import State, StateRefused
+from daemon.custody.state import State, StateRefused, open_directory
 from daemon.custody.vault import Vault
 from daemon.custody.watchdog import Watchdog
 from daemon.custody.wire import (
@@ -80,6 +80,7 @@ class Connection:
     """The one connection, to tssd."""
 
     def __init__(self, stream: socket.socket, requests: Requests, threads: int) -> None:
+        stream.settimeout(None)
         self._stream = stream
         self._requests = requests
         self._workers = Workers(threads, "worker")
@@ -198,6 +199,7 @@ def run(options: argparse.Namespace) -> None:
     vault = Vault(policy, watchdog, may_ask=not options.restarted)
     requests: Requests
     if options.operator:
+        os.close(open_directory(policy.state_directory))
         requests = OperatorRequests(vault, PinBook(policy.state_directory, lambda: 0))
     else:
         state = State(policy.state_directory)
@@ -214,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            structlog.processors.format_exc_info,  # the text alone: no variables' values
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

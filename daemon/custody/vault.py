@@ -115,7 +115,7 @@ class Vault:
     def start(self) -> None:
         """Begin to keep the connection, in a thread of its own."""
         os.environ.update(self._policy.module_environment)
-        threading.Thread(target=self._keep, name="vault", daemon=True).start()
+        threading.Thread(target=self._live, name="vault", daemon=True).start()
 
     def sign(self, digest: bytes) -> bytes:
         """The identity key's signature over 32 bytes: r||s, 64 bytes, low s. Raises Refusal."""
@@ -179,6 +179,14 @@ class Vault:
             if isinstance(error, ModuleLost | SessionLost | CredentialRefused):
                 self._lost.set()
             raise Refusal("token", f"{what}: {error}") from None
+
+    def _live(self) -> None:
+        try:
+            self._keep()
+        except Exception:
+            # Nobody else would bring the HSM back.
+            log.exception("the keeper of the HSM met a defect")
+            os._exit(STALE_STATUS)
 
     def _keep(self) -> None:
         """The keeper's life."""

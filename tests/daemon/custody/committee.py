@@ -1,0 +1,254 @@
+"""Several custodians in one ceremony, with the test as their router."""
+
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from daemon.custody.client import Custodian
+from daemon.custody.wire import (
+    BeginKeygen,
+    BeginSigning,
+    Begun,
+    ChannelName,
+    Confirm,
+    FinishKeygen,
+    FinishSigning,
+    KeygenFinished,
+    OutFrame,
+    PlainMessage,
+    PlainReceive,
+    Prepare,
+    PreparedRow,
+    Preparing,
+    Progress,
+    ProtocolName,
+    Receive,
+    Seat,
+    ShareRow,
+    SignedPins,
+    SigningFinished,
+    Tick,
+)
+from tests.daemon.custody.node import Node, init, make_node, pin_all
+
+CEREMONY_SECONDS = 120
+
+
+@dataclass
+class Share:
+    """What tssd would have stored."""
+
+    row: ShareRow
+    fingerprints: tuple[bytes, ...]
+    confirmations: tuple[bytes, ...]
+
+
+@dataclass
+class Committee:
+    """Nodes by name, and what stands in their stores."""
+
+    nodes: dict[str, Node]
+    identities: dict[str, bytes]
+    pins: dict[str, SignedPins]
+    shares: dict[str, Share] = field(default_factory=dict)
+
+    def seats(self, names: tuple[str, ...]) -> tuple[Seat, ...]:
+        order = sorted(self.nodes)
+        return tuple(Seat(seat=order.index(name) + 1, party_id=self.nodes[name].party_id) for name in sorted(names))
+
+    def name_of(self, party_id: str) -> str:
+        return next(name for name, node in self.nodes.items() if node.party_id == party_id)
+
+    @asynccontextmanager
+    async def up(self, *names: str) -> AsyncIterator[dict[str, Custodian]]:
+        async with AsyncExitStack() as stack:
+            yield {
+                name: await stack.enter_async_context(self.nodes[name].custodian()) for name in names or self.nodes
+            }
+
+
+async def make_committee(directory: Path, *names: str, **changes: object) -> Committee:
+    nodes = {name: make_node(directory / name, f"{name}-server", **changes) for name in names}
+    identities = {name: await init(node) for name, node in nodes.items()}
+    lists = await pin_all(nodes, identities)
+    return Committee(nodes, identities, {name: pins.signed for name, pins in lists.items()})
+
+
+async def prepare(custodian: Custodian, protocol: ProtocolName) -> PreparedRow:
+    while True:
+        step = await custodian.ask(Prepare(protocol=protocol, milliseconds=500), Preparing)
+        if step.prepared is not None:
+            return step.prepared
+
+
+def _honest(frame: bytes) -> list[bytes]:
+    return [frame]
+
+
+@dataclass
+class Table:
+    """One ceremony under way: who sits at it, and the frames between them."""
+
+    committee: Committee
+    custodians: dict[str, Custodian]
+    ceremonies: dict[str, int]
+    wire: Callable[[bytes], list[bytes]] = _honest
+    """What the router makes of a frame."""
+    queue: deque[tuple[str, str, OutFrame | PlainMessage]] = field(default_factory=deque)
+    progress: dict[str, Progress] = field(default_factory=dict)
+    seen: list[bytes] = field(default_factory=list)
+
+    def send(self, name: str, frames: tuple[OutFrame, ...], plain: tuple[PlainMessage, ...]) -> None:
+        for frame in (*frames, *plain):
+            self.seen.append(frame.data)
+            for other in self.ceremonies:
+                party_id = self.committee.nodes[other].party_id
+                if other != name and frame.to in (None, party_id):
+                    self.queue.append((name, other, frame))
+
+    def note(self, name: str, progress: Progress) -> None:
+        self.progress[name] = progress
+        self.send(name, progress.frames, progress.plain)
+
+    async def deliver(self) -> None:
+        """Hand over everything that is on its way, and what that sets going."""
+        while self.queue:
+            sender, receiver, frame = self.queue.popleft()
+            number = self.ceremonies[receiver]
+            custodian = self.custodians[receiver]
+            for data in self.wire(frame.data):
+                request: Receive | PlainReceive
+                if isinstance(frame, PlainMessage):
+                    party_id = self.committee.nodes[sender].party_id
+                    request = PlainReceive(ceremony=number, sender=party_id, data=data, broadcast=frame.broadcast)
+                else:
+                    request = Receive(ceremony=number, data=data)
+                self.note(receiver, await custodian.ask(request, Progress))
+
+    async def tick(self) -> None:
+        for name, number in self.ceremonies.items():
+            self.note(name, await self.custodians[name].ask(Tick(ceremony=number), Progress))
+
+    async def until(self, *states: str) -> None:
+        """Carry frames until every seat is in one of these states."""
+        with trio.fail_after(CEREMONY_SECONDS):
+            await self.deliver()
+            while not all(name in self.progress and self.progress[name].state in states for name in self.ceremonies):
+                await self.tick()
+                await self.deliver()
+                if any(progress.state == "failed" for progress in self.progress.values()) and "failed" not in states:
+                    raise AssertionError([progress.fault for progress in self.progress.values()])
+                await trio.sleep(0.05)  # the channel's timers are real time; nothing here depends on how long
+
+    async def confirm(self) -> None:
+        for name, number in self.ceremonies.items():
+            self.note(name, await self.custodians[name].ask(Confirm(ceremony=number), Progress))
+
+
+async def begin_keygen(
+    committee: Committee,
+    custodians: dict[str, Custodian],
+    *,
+    threshold: int = 2,
+    protocol: ProtocolName = "gg18-v2",
+    channel: ChannelName = "sealed",
+) -> Table:
+    session = os.urandom(16)
+    table = Table(committee, custodians, {})
+    begun = {}
+    for name, custodian in custodians.items():
+        begun[name] = await custodian.ask(
+            BeginKeygen(
+                session=session,
+                party_id=committee.nodes[name].party_id,
+                share_id=f"share-{session.hex()}-{name}",
+                share_type="wallet",
+                protocol=protocol,
+                channel=channel,
+                committee=committee.seats(tuple(custodians)),
+                threshold=threshold,
+                prepared=await prepare(custodian, protocol),
+                known_fingerprints=(),
+                pins=committee.pins[name] if channel == "sealed" else None,
+            ),
+            Begun,
+        )
+        table.ceremonies[name] = begun[name].ceremony
+    for name, answer in begun.items():
+        table.send(name, answer.frames, answer.plain)
+    return table
+
+
+async def finish_keygen(table: Table) -> dict[str, Share]:
+    finished = {}
+    for name, number in table.ceremonies.items():
+        finished[name] = await table.custodians[name].ask(FinishKeygen(ceremony=number), KeygenFinished)
+    await table.confirm()
+    await table.until("complete")
+    return {
+        name: Share(answer.row, answer.fingerprints, table.progress[name].confirmations)
+        for name, answer in finished.items()
+    }
+
+
+async def keygen(committee: Committee, custodians: dict[str, Custodian], **options: object) -> dict[str, Share]:
+    table = await begin_keygen(committee, custodians, **options)  # type: ignore[arg-type]  # its own options
+    await table.until("result")
+    return await finish_keygen(table)
+
+
+async def begin_signing(
+    committee: Committee,
+    custodians: dict[str, Custodian],
+    shares: dict[str, Share],
+    digest: bytes,
+    *,
+    session: bytes | None = None,
+) -> Table:
+    session = session or os.urandom(16)
+    table = Table(committee, custodians, {})
+    begun = {}
+    for name, custodian in custodians.items():
+        begun[name] = await custodian.ask(
+            signing_request(committee, shares, name, tuple(custodians), digest, session), Begun
+        )
+        table.ceremonies[name] = begun[name].ceremony
+    for name, answer in begun.items():
+        table.send(name, answer.frames, answer.plain)
+    return table
+
+
+def signing_request(
+    committee: Committee, shares: dict[str, Share], name: str, signers: tuple[str, ...], digest: bytes, session: bytes
+) -> BeginSigning:
+    return BeginSigning(
+        session=session,
+        row=shares[name].row,
+        confirmations=shares[name].confirmations,
+        signers=tuple(member.seat for member in committee.seats(signers)),
+        message_hash=digest,
+        pins=committee.pins[name] if shares[name].row.channel == "sealed" else None,
+    )
+
+
+async def finish_signing(table: Table) -> SigningFinished:
+    results = set()
+    for name, number in table.ceremonies.items():
+        results.add(await table.custodians[name].ask(FinishSigning(ceremony=number), SigningFinished))
+    assert len(results) == 1
+    await table.confirm()
+    await table.until("complete")
+    return results.pop()
+
+
+async def sign(
+    committee: Committee, custodians: dict[str, Custodian], shares: dict[str, Share], digest: bytes
+) -> SigningFinished:
+    table = await begin_signing(committee, custodians, shares, digest)
+    await table.until("result", "complete")
+    return await finish_signing(table)

@@ -1,0 +1,99 @@
+"""One node for tests: a throw-away token, a configuration, a custodian on the other side of the wall."""
+
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from daemon.custody.client import Custodian, Spawn, open_custodian
+from daemon.custody.wire import EditPins, InitToken, Pins, Status
+
+ROOT = Path(__file__).parents[3]
+SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
+START_SECONDS = 30
+
+
+@dataclass
+class Node:
+    """Everything one node has on its disk."""
+
+    directory: Path
+    party_id: str
+    settings: dict[str, str] = field(default_factory=dict)
+    """Further lines of [custodian], as TOML values."""
+    tables: str = ""
+    """Further tables below it."""
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "config.toml"
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "state"
+
+    @property
+    def token(self) -> Path:
+        return self.directory / "token"
+
+    @property
+    def pin(self) -> str:
+        return (self.token / "pin").read_text()
+
+    def write_config(self) -> None:
+        values = {
+            "module_path": f'"{SOFTHSM}"',
+            "module_environment": f'{{ SOFTHSM2_CONF = "{self.token}/softhsm2.conf" }}',
+            "token_label": '"tssd"',
+            "pin": f'{{ source = "file", path = "{self.token}/pin" }}',
+            "state_directory": f'"{self.state}"',
+            "party_ids": f'["{self.party_id}"]',
+            "arena_mib": "4",
+            "threads": "2",
+            "hsm_call_seconds": "5",
+        } | self.settings
+        lines = "".join(f"{name} = {value}\n" for name, value in values.items())
+        self.config.write_text(f"[custodian]\n{lines}\n{self.tables}")
+
+    @asynccontextmanager
+    async def custodian(self, *, operator: bool = False) -> AsyncIterator[Custodian]:
+        how = Spawn(config=self.config, trusted_config=True, operator=operator)
+        async with open_custodian(how) as custodian:
+            if not operator:
+                with trio.fail_after(START_SECONDS):
+                    await custodian.wait_ready()
+            yield custodian
+
+
+def make_node(directory: Path, party_id: str, **changes: object) -> Node:
+    """A node whose token has no keys yet."""
+    directory.mkdir(parents=True)
+    node = Node(directory, party_id, **changes)  # type: ignore[arg-type]  # fields of Node
+    subprocess.run([ROOT / "softhsm/init-token.sh", node.token, "tssd"], check=True)
+    node.write_config()
+    return node
+
+
+async def init(node: Node) -> bytes:
+    """Make the keys as an operator does; the identity key."""
+    async with node.custodian(operator=True) as operator:
+        status = await operator.ask(InitToken(), Status)
+    return status.identity
+
+
+async def pin_all(nodes: dict[str, Node], identities: dict[str, bytes]) -> dict[str, Pins]:
+    """Pin every node's peers by name, exactly; the newest list of each."""
+    lists = {}
+    for name, node in nodes.items():
+        async with node.custodian(operator=True) as operator:
+            for peer, identity in identities.items():
+                if peer == name:
+                    continue
+                lists[name] = await operator.ask(
+                    EditPins(pins=None, action="add", node=peer, identity=identity, patterns=(nodes[peer].party_id,)),
+                    Pins,
+                )
+    return lists
