@@ -2,8 +2,8 @@
 
 (Not with ``-m``: the package cannot be imported before its core is there.)
 
-The declarations come out of the public headers, so that there is one place for each. Other builds go to ``build/``, each a
-copy of the package with a core of its own, for tests:
+The declarations come out of the public headers, so that there is one place for each. Other builds go to ``build/``,
+each a copy of the package with a core of its own, for tests:
 
 - ``--seeded``: ``build/seeded/tss_cffi_seeded``, randomness that can be seeded and save data that can be exported
   (``src/tss_seeded.h``); imported beside the ordinary package. Never in a wheel.
@@ -130,7 +130,7 @@ ffibuilder: Final = extension(VARIANTS["plain"], Path(PACKAGE))
 
 
 def build(variant: Variant) -> Path:
-    """Compile one variant and put the package around it, where that is not this one; return the folder to import from."""
+    """Compile one variant, with the package around it where that is another; return the folder to import from."""
     target = variant.folder / variant.package
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(ROOT):
         described: Extension = extension(variant, Path(PACKAGE)).distutils_extension(scratch)

@@ -97,11 +97,12 @@ INTERNAL bool big_to_bytes(uint8_t *bytes, size_t len, big a) {
 }
 
 INTERNAL size_t big_bits_var(big a) {
+    /* The work itself is constant time: some callers' numbers are secret while their length is not. */
     size_t bits = 0;
     for (size_t i = 0; i < a.n; i++) {
-        if (a.d[i] != 0) {
-            bits = 64 * i + 64 - (size_t)__builtin_clzll(a.d[i]);
-        }
+        const uint64_t mask = ct_mask(ct_is_zero(a.d[i]));
+        const size_t here = 64 * i + 64 - (size_t)__builtin_clzll(a.d[i] | 1);
+        bits = (bits & mask) | (here & ~mask);
     }
     return bits;
 }

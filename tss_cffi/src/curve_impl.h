@@ -282,7 +282,9 @@ INTERNAL void point_negate(point *r, const point *a) {
         return;
     }
     point_load(&key, a);
-    (void)secp256k1_ec_pubkey_negate(curve_context, &key);
+    const int ok = secp256k1_ec_pubkey_negate(curve_context, &key);
+    VERIFY_CHECK(ok == 1); /* it has no way to fail */
+    (void)ok;
     point_store(r, &key);
 }
 
@@ -378,7 +380,9 @@ INTERNAL void point_mul_var(point *r, const point *a, const scalar *k) {
     }
     point_load(&key, a);
     scalar_bytes(bytes32, k);
-    (void)secp256k1_ec_pubkey_tweak_mul(curve_context, &key, bytes32);
+    const int ok = secp256k1_ec_pubkey_tweak_mul(curve_context, &key, bytes32);
+    VERIFY_CHECK(ok == 1); /* it fails for zero alone */
+    (void)ok;
     point_store(r, &key);
 }
 

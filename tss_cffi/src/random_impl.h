@@ -88,6 +88,7 @@ INTERNAL void random_bytes(uint8_t *out, size_t len) {
 INTERNAL void random_below(big result, big bound) {
     /* How long the bound is, is public everywhere it is used, also where the bound (p'q', phi) is not. */
     size_t bits = big_bits_var(bound);
+    DECLASSIFY(&bits, sizeof bits);
     const size_t n = BIG_LIMBS(bits);
     const uint64_t mask = bits % 64 == 0 ? UINT64_MAX : ((uint64_t)1 << (bits % 64)) - 1;
     VERIFY_CHECK(bits != 0 && result.n >= n);

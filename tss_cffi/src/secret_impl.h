@@ -426,6 +426,7 @@ INTERNAL bool secret_call(void (*function)(void *argument), void *argument) {
 #endif
 #ifdef TSS_CTIME
     VALGRIND_STACK_DEREGISTER(id);
+    VALGRIND_MAKE_MEM_UNDEFINED(stack->bottom, SECRET_STACK_LEN); /* frames that are gone may be wiped all the same */
 #endif
     secret_inside = NULL;
     secret_stack_release(stack);

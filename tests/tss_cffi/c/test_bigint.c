@@ -1,0 +1,644 @@
+#include "test.h"
+
+static const size_t widths[] = {1, 2, 3, 4, 5, 16, 17, 20, 32, 36, 64, 77};
+enum { WIDTHS = sizeof widths / sizeof widths[0], LIMBS = 160 };
+
+static big number(uint64_t *room, size_t n) {
+    const big a = {room, n};
+    test_number(a);
+    return a;
+}
+
+static size_t any_width(void) {
+    return widths[test_below(WIDTHS)];
+}
+
+static void bytes_come_back(void *unused) {
+    (void)unused;
+    uint64_t a_d[LIMBS], b_d[LIMBS];
+    uint8_t bytes[8 * LIMBS + 8];
+    for (int i = 0; i < ROUNDS; i++) {
+        const big a = number(a_d, any_width());
+        const big b = {b_d, a.n};
+        CHECK(big_to_bytes(bytes, 8 * a.n + 5, a));
+        CHECK(bytes[0] == 0 && bytes[4] == 0);
+        CHECK(big_from_bytes(b, bytes, 8 * a.n + 5) && big_equal(a, b) == 1);
+
+        const size_t len = big_write_var(bytes, 8 * a.n, a);
+        CHECK(len == big_bytes_var(a) && (len == 0 || bytes[0] != 0));
+        CHECK(big_from_bytes(b, bytes, len) && big_equal(a, b) == 1);
+        mpz_t z;
+        mpz_init(z);
+        mpz_import(z, len, 1, 1, 0, 0, bytes);
+        CHECK(test_same(a, z));
+        CHECK(big_bits_var(a) == (mpz_sgn(z) == 0 ? 0 : mpz_sizeinbase(z, 2)));
+        mpz_clear(z);
+
+        if (len > 0) {
+            CHECK(!big_to_bytes(bytes, len - 1, a));
+            CHECK(len == 1 || bytes[0] == 0);
+        }
+        bytes[0] = 1;
+        memset(bytes + 1, 0xff, 8 * a.n);
+        CHECK(!big_from_bytes(b, bytes, 8 * a.n + 1) && big_is_zero(b) == 1);
+    }
+    uint64_t zero = 7;
+    CHECK(big_from_bytes(big_view(&zero, 1), bytes, 0) && zero == 0);
+}
+
+static void integers_agree_with_gmp(void *unused) {
+    (void)unused;
+    uint64_t a_d[LIMBS], b_d[LIMBS], c_d[LIMBS], r_d[LIMBS + 2];
+    mpz_t x, y, z, full;
+    mpz_inits(x, y, z, full, NULL);
+    for (int i = 0; i < 4 * ROUNDS; i++) {
+        const big a = number(a_d, any_width());
+        const big b = number(b_d, any_width());
+        const big c = number(c_d, any_width());
+        const size_t wide = a.n > b.n ? a.n : b.n;
+        test_to_mpz(x, a);
+        test_to_mpz(y, b);
+
+        CHECK(big_less(a, b) == (mpz_cmp(x, y) < 0));
+        CHECK(big_equal(a, b) == (mpz_cmp(x, y) == 0) && big_equal(a, a) == 1);
+        CHECK(big_is_zero(a) == (mpz_sgn(x) == 0) && big_is_odd(a) == (mpz_odd_p(x) != 0));
+        CHECK(big_equal_u64(a, a.d[0]) == (mpz_cmp_ui(x, a.d[0]) == 0));
+        const size_t bit = test_below(64 * a.n + 70);
+        CHECK(big_bit(a, bit) == (uint64_t)mpz_tstbit(x, bit));
+
+        const big sum = {r_d, wide};
+        mpz_set_ui(full, 0);
+        mpz_setbit(full, 64 * wide);
+        mpz_add(z, x, y);
+        const uint64_t carry = big_add(sum, a, b);
+        CHECK(carry == (mpz_cmp(z, full) >= 0));
+        mpz_fdiv_r(z, z, full);
+        CHECK(test_same(sum, z));
+        mpz_sub(z, x, y);
+        const uint64_t borrow = big_sub(sum, a, b);
+        CHECK(borrow == (mpz_sgn(z) < 0));
+        mpz_fdiv_r(z, z, full);
+        CHECK(test_same(sum, z));
+
+        const size_t product_n = a.n + b.n > c.n ? a.n + b.n : c.n;
+        if (product_n <= LIMBS) {
+            const big product = {r_d, product_n};
+            mpz_mul(z, x, y);
+            big_mul(product, a, b);
+            CHECK(test_same(product, z));
+            CHECK(big_mul_add(product, a, b, c) <= 1);
+            test_to_mpz(y, c);
+            mpz_add(z, z, y);
+            mpz_fdiv_r_2exp(z, z, 64 * product_n);
+            CHECK(test_same(product, z));
+        }
+
+        const size_t shift = test_below(64 * a.n);
+        const big shifted = {r_d, a.n};
+        big_shift_right(shifted, a, shift);
+        mpz_fdiv_q_2exp(z, x, shift);
+        CHECK(test_same(shifted, z));
+        const big longer = {r_d, a.n + 1};
+        mpz_mul_2exp(z, x, shift % 64);
+        big_shift_left(longer, a, shift % 64);
+        CHECK(test_same(longer, z));
+
+        big_set(big_view(r_d, a.n + 2), a);
+        CHECK(test_same(big_view(r_d, a.n + 2), x) && test_same(big_low(big_view(r_d, a.n + 2), a.n), x));
+        big_select(shifted, a, a, 1);
+        CHECK(test_same(shifted, x));
+    }
+    mpz_clears(x, y, z, full, NULL);
+}
+
+static void results_may_be_operands(void *unused) {
+    (void)unused;
+    uint64_t a_d[8], b_d[8], r_d[8], other_d[8] = {0};
+    const big a = {a_d, 8}, b = {b_d, 8}, r = {r_d, 8}, other = {other_d, 8};
+    for (int i = 0; i < ROUNDS; i++) {
+        test_number(a);
+        test_number(b);
+        const uint64_t carry = big_add(r, a, b);
+        big_set(other, a);
+        CHECK(big_add(other, other, b) == carry && big_equal(other, r) == 1);
+        big_set(other, b);
+        const uint64_t borrow = big_sub(r, a, b);
+        CHECK(big_sub(other, a, other) == borrow && big_equal(other, r) == 1);
+        big_set(other, a);
+        big_shift_left(r, a, 77);
+        big_shift_left(other, other, 77);
+        CHECK(big_equal(other, r) == 1);
+        big_shift_right(r, b, 65);
+        big_shift_right(b, b, 65);
+        CHECK(big_equal(b, r) == 1);
+        test_modulus(b);
+        big_mod(r, a, b);
+        big_mod(a, a, b);
+        CHECK(big_equal(a, r) == 1);
+        big_select(r, a, b, 0);
+        CHECK(big_equal(r, b) == 1);
+        big_select(r, a, b, 1);
+        CHECK(big_equal(r, a) == 1);
+    }
+    big_wipe(a);
+    CHECK(big_is_zero(a) == 1);
+}
+
+static void division_agrees_with_gmp(void *unused) {
+    (void)unused;
+    uint64_t a_d[LIMBS], m_d[LIMBS], q_d[LIMBS], r_d[LIMBS];
+    mpz_t x, y, z;
+    mpz_inits(x, y, z, NULL);
+    for (int i = 0; i < 2 * ROUNDS; i++) {
+        const big a = number(a_d, any_width());
+        const big m = {m_d, any_width()};
+        const big q = {q_d, a.n};
+        const big r = {r_d, m.n};
+        test_modulus(m);
+        if (test_below(2) == 0 && (m.n > 1 || m.d[0] > 2)) {
+            m.d[0] &= ~(uint64_t)1;
+        }
+        test_to_mpz(x, a);
+        test_to_mpz(y, m);
+        big_divide(q, r, a, m);
+        mpz_fdiv_q(z, x, y);
+        CHECK(test_same(q, z));
+        mpz_fdiv_r(z, x, y);
+        CHECK(test_same(r, z));
+        big_zero(r);
+        big_mod(r, a, m);
+        CHECK(test_same(r, z));
+
+        m.d[0] |= 1;
+        if (a.n + m.n <= LIMBS) {
+            const big product = {q_d, a.n + m.n};
+            const big quotient = {r_d, a.n};
+            big_mul(product, a, m);
+            big_divide_exact(quotient, product, m);
+            CHECK(big_equal(quotient, a) == 1);
+        }
+    }
+    mpz_clears(x, y, z, NULL);
+}
+
+static void inverses_agree_with_gmp(void *unused) {
+    (void)unused;
+    uint64_t a_d[64], m_d[64], r_d[64];
+    mpz_t x, y, z;
+    mpz_inits(x, y, z, NULL);
+    for (int i = 0; i < ROUNDS; i++) {
+        const size_t n = widths[test_below(8)];
+        const big a = {a_d, n};
+        const big m = {m_d, n};
+        const big r = {r_d, n};
+        test_modulus(m);
+        test_residue(a, m);
+        test_to_mpz(x, a);
+        test_to_mpz(y, m);
+        const int exists = mpz_invert(z, x, y) != 0;
+        CHECK(big_inverse_odd(r, a, m) == (uint64_t)exists);
+        CHECK(!exists || test_same(r, z));
+        CHECK(big_inverse_var(r, a, m) == exists);
+        CHECK(exists ? test_same(r, z) : big_is_zero(r) == 1);
+
+        /* Of an odd number, modulo anything: the roles change. */
+        test_modulus(a);
+        test_number(m);
+        m.d[n - 1] |= 2;
+        test_to_mpz(x, a);
+        test_to_mpz(y, m);
+        const int exists_too = mpz_invert(z, x, y) != 0;
+        CHECK(big_inverse_of_odd(r, a, m) == (uint64_t)exists_too);
+        CHECK(!exists_too || test_same(r, z));
+    }
+    mpz_clears(x, y, z, NULL);
+}
+
+static void public_functions_agree_with_gmp(void *unused) {
+    (void)unused;
+    uint64_t a_d[32], b_d[32], r_d[32];
+    mpz_t x, y, z;
+    mpz_inits(x, y, z, NULL);
+    for (int i = 0; i < ROUNDS; i++) {
+        const big a = number(a_d, widths[test_below(9)]);
+        const big b = {b_d, widths[test_below(9)]};
+        const big r = {r_d, a.n};
+        test_modulus(b);
+        test_to_mpz(x, a);
+        test_to_mpz(y, b);
+        CHECK(big_jacobi_var(a, b) == mpz_jacobi(x, y));
+        mpz_gcd(z, x, y);
+        CHECK(big_coprime_var(a, b) == (mpz_cmp_ui(z, 1) == 0));
+        big_isqrt_var(r, a);
+        mpz_sqrt(z, x);
+        CHECK(test_same(r, z));
+        mpz_set_ui(z, 1);
+        for (unsigned long d = 2; d < 1000; d++) {
+            if (mpz_sgn(x) == 0 || mpz_divisible_ui_p(x, d)) {
+                mpz_set_ui(z, 0);
+            }
+        }
+        CHECK(big_has_small_factor_var(a) == (mpz_sgn(z) == 0));
+    }
+    const big p = {a_d, 8};
+    test_prime(p, 512);
+    CHECK(big_probably_prime_var(p));
+    p.d[0] += 2;
+    p.d[0] -= p.d[0] % 3 == 0 ? 0 : 1;
+    CHECK(!big_probably_prime_var(p));
+    mpz_clears(x, y, z, NULL);
+}
+
+static void residues_agree_with_gmp(void *unused) {
+    (void)unused;
+    uint64_t a_d[LIMBS], b_d[64], m_d[64], r_d[64];
+    modulus m;
+    mpz_t x, y, z, n;
+    mpz_inits(x, y, z, n, NULL);
+    for (int i = 0; i < 2 * ROUNDS; i++) {
+        const big value = {m_d, widths[test_below(11)]};
+        const big a = {a_d, value.n};
+        const big b = {b_d, value.n};
+        const big r = {r_d, value.n};
+        test_modulus(value);
+        modulus_init(&m, value);
+        CHECK(big_equal(modulus_value(&m), value) == 1);
+        test_to_mpz(n, value);
+        test_residue(a, value);
+        test_residue(b, value);
+        test_to_mpz(x, a);
+        test_to_mpz(y, b);
+        mpz_add(z, x, y);
+        mpz_mod(z, z, n);
+        mod_add(r, a, b, &m);
+        CHECK(test_same(r, z));
+        mpz_sub(z, x, y);
+        mpz_mod(z, z, n);
+        mod_sub(r, a, b, &m);
+        CHECK(test_same(r, z));
+        mpz_neg(z, x);
+        mpz_mod(z, z, n);
+        mod_negate(r, a, &m);
+        CHECK(test_same(r, z));
+        mpz_mul(z, x, y);
+        mpz_mod(z, z, n);
+        mod_mul(r, a, b, &m);
+        CHECK(test_same(r, z));
+        big_set(r, a);
+        mod_mul(r, r, b, &m);
+        CHECK(test_same(r, z));
+
+        const big any = number(a_d, any_width());
+        test_to_mpz(x, any);
+        mpz_mod(z, x, n);
+        mod_reduce(r, any, &m);
+        CHECK(test_same(r, z));
+    }
+    mpz_clears(x, y, z, n, NULL);
+}
+
+static void montgomery_form_holds(void *unused) {
+    (void)unused;
+    uint64_t m_d[64], a_d[64], r_d[64];
+    uint64_t x[MONTGOMERY_WORDS], y[MONTGOMERY_WORDS], table[8 * MONTGOMERY_WORDS];
+    modulus m;
+    mpz_t z, n;
+    mpz_inits(z, n, NULL);
+    for (int i = 0; i < ROUNDS; i++) {
+        const big value = {m_d, widths[test_below(11)]};
+        const big a = {a_d, value.n};
+        const big r = {r_d, value.n};
+        test_modulus(value);
+        modulus_init(&m, value);
+        test_to_mpz(n, value);
+
+        test_number(a); /* not reduced */
+        test_to_mpz(z, a);
+        montgomery_enter(x, a.d, &m);
+        montgomery_leave(r.d, x, &m);
+        mpz_mod(z, z, n);
+        CHECK(test_same(r, z));
+        montgomery_double_if(x, 0, &m);
+        montgomery_leave(r.d, x, &m);
+        CHECK(test_same(r, z));
+        montgomery_double_if(x, 1, &m);
+        montgomery_leave(r.d, x, &m);
+        mpz_mul_2exp(z, z, 1);
+        mpz_mod(z, z, n);
+        CHECK(test_same(r, z));
+
+        /* A long chain of products, so that what is not fully reduced inside has time to grow. */
+        montgomery_square(y, x, &m);
+        mpz_mul(z, z, z);
+        for (int j = 0; j < 20; j++) {
+            montgomery_mul(y, y, y, &m);
+            montgomery_square(y, y, &m);
+            montgomery_mul(y, y, x, &m);
+        }
+        mpz_t e;
+        mpz_init_set_ui(e, 2);
+        for (int j = 0; j < 20; j++) {
+            mpz_mul_ui(e, e, 4);
+            mpz_add_ui(e, e, 1);
+        }
+        montgomery_leave(r.d, x, &m);
+        test_to_mpz(z, r);
+        mpz_powm(z, z, e, n);
+        montgomery_leave(r.d, y, &m);
+        CHECK(test_same(r, z));
+        mpz_clear(e);
+
+        montgomery_one(y, &m);
+        montgomery_leave(r.d, y, &m);
+        CHECK(big_equal_u64(r, 1) == 1);
+        montgomery_shift(y, &m);
+        montgomery_leave(r.d, y, &m);
+        mpz_set_ui(z, 0);
+        mpz_setbit(z, 64 * value.n);
+        mpz_mod(z, z, n);
+        CHECK(test_same(r, z));
+
+        for (size_t j = 0; j < 8 * m.words; j++) {
+            table[j] = j;
+        }
+        for (uint64_t j = 0; j < 8; j++) {
+            montgomery_gather(y, table, 8, j, &m);
+            CHECK(memcmp(y, table + j * m.words, 8 * m.words) == 0);
+        }
+    }
+    mpz_clears(z, n, NULL);
+}
+
+/* z = product of base^exponent modulo n */
+static void power_product(mpz_t z, const big *base, const big *exponent, size_t count, const mpz_t n) {
+    mpz_t x, y;
+    mpz_inits(x, y, NULL);
+    mpz_set_ui(z, 1);
+    mpz_mod(z, z, n);
+    for (size_t i = 0; i < count; i++) {
+        test_to_mpz(x, base[i]);
+        test_to_mpz(y, exponent[i]);
+        mpz_powm(x, x, y, n);
+        mpz_mul(z, z, x);
+        mpz_mod(z, z, n);
+    }
+    mpz_clears(x, y, NULL);
+}
+
+enum { MANY = 40 };
+
+static void powers_agree_with_gmp(void *unused) {
+    (void)unused;
+    uint64_t base_d[MANY][64], exponent_d[MANY][80], result_d[MANY][64], m_d[64];
+    big base[MANY], exponent[MANY], result[MANY];
+    modulus m;
+    mpz_t z, n;
+    mpz_inits(z, n, NULL);
+    for (int i = 0; i < ROUNDS; i++) {
+        const big value = {m_d, widths[test_below(i % 10 == 0 ? 11 : 8)]};
+        test_modulus(value);
+        modulus_init(&m, value);
+        test_to_mpz(n, value);
+        const size_t count = i % 16 == 0 ? 1 + test_below(MANY) : 1 + test_below(MOD_PRODUCT_MAX);
+        for (size_t k = 0; k < count; k++) {
+            base[k] = (big){base_d[k], value.n};
+            exponent[k] = (big){exponent_d[k], 1 + test_below(i % 10 == 1 ? 77 : 8)};
+            result[k] = (big){result_d[k], value.n};
+            test_residue(base[k], value);
+            test_number(exponent[k]);
+        }
+        power_product(z, base, exponent, count, n);
+        CHECK(mod_exp_product_var(result[0], base, exponent, count, &m));
+        CHECK(test_same(result[0], z));
+        if (count <= MOD_PRODUCT_MAX) {
+            big_zero(result[0]);
+            mod_exp_product(result[0], base, exponent, count, &m);
+            CHECK(test_same(result[0], z));
+        }
+        power_product(z, base, exponent, 1, n);
+        mod_exp(result[0], base[0], exponent[0], &m);
+        CHECK(test_same(result[0], z));
+        mod_exp_var(result[0], base[0], exponent[0], &m);
+        CHECK(test_same(result[0], z));
+
+        mod_exp_many(result, base, count, exponent[0], &m);
+        for (size_t k = 0; k < count; k++) {
+            power_product(z, &base[k], exponent, 1, n);
+            CHECK(test_same(result[k], z));
+            big_zero(result[k]);
+        }
+        mod_exp_many_var(base, base, count, exponent[0], &m);
+        mod_exp_many(result, result, count, exponent[0], &m);
+        for (size_t k = 0; k < count; k++) {
+            mpz_set_ui(z, big_is_zero(exponent[0]) == 1 ? 1 : 0);
+            CHECK(test_same(result[k], z)); /* 0^e */
+        }
+        mod_exp_many_var(result, base, 0, exponent[0], &m);
+    }
+    mpz_clears(z, n, NULL);
+}
+
+static void many_powers_agree(void *unused) {
+    (void)unused;
+    uint64_t base_d[MANY][64], one_d[64], result_d[MANY][64], m_d[64], exponent_d[40];
+    big base[MANY], result[MANY];
+    modulus m;
+    for (int i = 0; i < ROUNDS / 10; i++) {
+        const big value = {m_d, widths[test_below(11)]};
+        const big one = {one_d, value.n};
+        const big exponent = number(exponent_d, 1 + test_below(6));
+        const size_t count = 1 + test_below(MANY);
+        test_modulus(value);
+        modulus_init(&m, value);
+        for (size_t k = 0; k < count; k++) {
+            base[k] = (big){base_d[k], value.n};
+            result[k] = (big){result_d[k], value.n};
+            test_residue(base[k], value);
+        }
+        for (int secret = 0; secret < 2; secret++) {
+            (secret != 0 ? mod_exp_many : mod_exp_many_var)(result, base, count, exponent, &m);
+            for (size_t k = 0; k < count; k++) {
+                mod_exp(one, base[k], exponent, &m);
+                CHECK(big_equal(one, result[k]) == 1);
+            }
+        }
+    }
+}
+
+static void fixed_bases_agree(void *unused) {
+    (void)unused;
+    uint64_t base_d[3][64], exponent_d[3][80], r_d[64], s_d[64], m_d[64];
+    modulus m;
+    for (int i = 0; i < ROUNDS / 2; i++) {
+        const fixed_base *table[3] = {NULL};
+        fixed_base *made[3];
+        big base[3], exponent[3];
+        const big value = {m_d, widths[test_below(i % 10 == 0 ? 11 : 7)]};
+        const big r = {r_d, value.n};
+        const big s = {s_d, value.n};
+        test_modulus(value);
+        modulus_init(&m, value);
+        const size_t count = 1 + test_below(3);
+        for (size_t k = 0; k < count; k++) {
+            const size_t bits = 1 + test_below(i % 10 == 1 ? 4900 : 300);
+            base[k] = (big){base_d[k], value.n};
+            exponent[k] = (big){exponent_d[k], BIG_LIMBS(bits)};
+            test_residue(base[k], value);
+            test_number(exponent[k]);
+            if (bits % 64 != 0) {
+                exponent[k].d[exponent[k].n - 1] &= ((uint64_t)1 << (bits % 64)) - 1;
+            }
+            made[k] = fixed_base_new(
+                &m, base[k], bits, test_below(400), test_below(2) == 0, test_below(2) == 0 ? 1 : 65536,
+                test_below(2) == 0 ? FIXED_HEAP : FIXED_ARENA);
+            CHECK(made[k] != NULL);
+            table[k] = made[k];
+        }
+        mod_exp_product(s, base, exponent, count, &m);
+        fixed_exp_product(r, table, exponent, count);
+        CHECK(big_equal(r, s) == 1);
+        big_zero(r);
+        fixed_exp_product_var(r, table, exponent, count);
+        CHECK(big_equal(r, s) == 1);
+        for (size_t k = 0; k < count; k++) {
+            fixed_base_free(made[k]);
+        }
+    }
+    fixed_base_free(NULL);
+}
+
+static void known_factors_agree(void *unused) {
+    (void)unused;
+    uint64_t p_d[16], q_d[16], base_d[4][80], exponent_d[4][80], r_d[64], rp_d[32], rq_d[32];
+    big base[4], exponent[4], results[4];
+    uint64_t results_d[4][32];
+    mpz_t z, n, nn, x, y;
+    mpz_inits(z, n, nn, x, y, NULL);
+    crt *c = secret_alloc(sizeof *c);
+    CHECK(c != NULL);
+    for (int i = 0; i < ROUNDS / 4; i++) {
+        const size_t k = i % 8 == 0 ? 16 : 1 + test_below(5);
+        const big p = {p_d, k};
+        const big q = {q_d, k};
+        test_prime(p, 64 * k);
+        do {
+            test_prime(q, 64 * k);
+        } while (big_equal(p, q) == 1);
+        CHECK(crt_init(c, p, q) == 1);
+        test_to_mpz(x, p);
+        test_to_mpz(y, q);
+        mpz_mul(n, x, y);
+        mpz_mul(nn, n, n);
+        CHECK(test_same(modulus_value(&c->n), n));
+
+        const size_t count = 1 + test_below(MOD_PRODUCT_MAX);
+        for (size_t j = 0; j < count; j++) {
+            base[j] = (big){base_d[j], 1 + test_below(4 * k)};
+            exponent[j] = (big){exponent_d[j], 1 + test_below(5 * k < 77 ? 5 * k : 77)};
+            results[j] = (big){results_d[j], 2 * k};
+            do {
+                test_number(base[j]);
+                test_to_mpz(x, base[j]);
+                mpz_gcd(z, x, n);
+            } while (mpz_cmp_ui(z, 1) != 0);
+            test_number(exponent[j]);
+        }
+        const big r = {r_d, 2 * k};
+        power_product(z, base, exponent, count, n);
+        crt_exp_product(r, base, exponent, count, c);
+        CHECK(test_same(r, z));
+        big_zero(r);
+        crt_exp_product_var(r, base, exponent, count, c);
+        CHECK(test_same(r, z));
+        crt_exp_many(results, base, count, exponent[0], c);
+        for (size_t j = 0; j < count; j++) {
+            power_product(z, &base[j], exponent, 1, n);
+            CHECK(test_same(results[j], z));
+            crt_exp(r, base[j], exponent[0], c);
+            CHECK(test_same(r, z));
+        }
+
+        const big rr = {r_d, 4 * k};
+        power_product(z, base, exponent, count, nn);
+        crt_exp_product_square(rr, base, exponent, count, c);
+        CHECK(test_same(rr, z));
+        big_zero(rr);
+        crt_exp_product_square_var(rr, base, exponent, count, c);
+        CHECK(test_same(rr, z));
+        test_to_mpz(x, base[0]);
+        mpz_powm(z, x, n, nn);
+        crt_nth_power(rr, base[0], c);
+        CHECK(test_same(rr, z));
+
+        mpz_mod(z, x, n);
+        const big rp = {rp_d, k};
+        const big rq = {rq_d, k};
+        mod_reduce(rp, base[0], &c->p);
+        mod_reduce(rq, base[0], &c->q);
+        crt_combine(r, rp, rq, c);
+        CHECK(test_same(r, z));
+
+        crt_reduce_exponent(rp, exponent[0], &c->p_half);
+        test_to_mpz(x, p);
+        mpz_sub_ui(x, x, 1);
+        test_to_mpz(y, exponent[0]);
+        mpz_mod(z, y, x);
+        CHECK(test_same(rp, z));
+    }
+    const big p = {p_d, 16};
+    test_prime(p, 1024);
+    CHECK(crt_init(c, p, p) == 0); /* not coprime */
+    secret_free(c);
+    mpz_clears(z, n, nn, x, y, NULL);
+}
+
+static void random_numbers_stay_below(void *unused) {
+    (void)unused;
+    uint64_t bound_d[20], r_d[21];
+    for (int i = 0; i < ROUNDS; i++) {
+        const big bound = number(bound_d, 1 + test_below(20));
+        const big r = {r_d, bound.n + 1};
+        if (big_less(big_view((const uint64_t[]){1}, 1), bound) == 1) {
+            random_below(r, bound);
+            CHECK(big_less(r, bound) == 1);
+            random_unit(r, bound);
+            CHECK(big_less(r, bound) == 1 && big_is_zero(r) == 0);
+        }
+    }
+    /* Each value below a small bound comes up, and about equally often. */
+    size_t seen[5] = {0};
+    const uint64_t five = 5;
+    for (int i = 0; i < 5000; i++) {
+        random_below(big_view(r_d, 1), big_view(&five, 1));
+        seen[r_d[0]]++;
+    }
+    for (size_t i = 0; i < 5; i++) {
+        CHECK(seen[i] > 800 && seen[i] < 1200); /* 7 standard deviations */
+    }
+    const uint64_t one = 1;
+    random_below(big_view(r_d, 1), big_view(&one, 1));
+    CHECK(r_d[0] == 0);
+    const uint64_t two = 2;
+    random_unit(big_view(r_d, 1), big_view(&two, 1));
+    CHECK(r_d[0] == 1);
+}
+
+int main(void) {
+    test_begin(4 << 20);
+    CHECK(random_works());
+    test_secretly(bytes_come_back);
+    test_secretly(integers_agree_with_gmp);
+    test_secretly(results_may_be_operands);
+    test_secretly(division_agrees_with_gmp);
+    test_secretly(inverses_agree_with_gmp);
+    test_secretly(public_functions_agree_with_gmp);
+    test_secretly(residues_agree_with_gmp);
+    test_secretly(montgomery_form_holds);
+    test_secretly(powers_agree_with_gmp);
+    test_secretly(many_powers_agree);
+    test_secretly(fixed_bases_agree);
+    test_secretly(known_factors_agree);
+    test_secretly(random_numbers_stay_below);
+    test_end();
+    return 0;
+}

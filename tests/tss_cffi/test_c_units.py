@@ -1,0 +1,64 @@
+"""The C unit tests of the core's arithmetic: plain, under the sanitizers and under valgrind; constant time."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+HERE: Final = Path(__file__).parent / "c"
+SOURCES: Final = Path(__file__).parents[2] / "tss_cffi" / "src"
+STRICT: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-g", f"-I{SOURCES}")
+LIBRARIES: Final = ("-lgmp", "-lcrypto", "-lsecp256k1")
+
+UNITS: Final = ("secret", "random", "bigint", "curve", "primes")
+BUILDS: Final = {
+    "plain": ("gcc", "-O3"),
+    "checked": ("gcc", "-O2", "-DTSS_VERIFY"),
+    "clang": ("clang", "-O2", "-DTSS_VERIFY"),
+    "sanitized": ("gcc", "-O1", "-DTSS_VERIFY", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+    "valgrind": ("gcc", "-O1", "-DTSS_VERIFY", "-DTSS_CTIME", "-DROUNDS=20"),
+}
+# Children that are meant to crash say nothing.
+VALGRIND: Final = ("valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full", "--child-silent-after-fork=yes")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function that compiles one file of c/ and returns the program."""
+    folder = tmp_path_factory.mktemp("c-units")
+
+    def compile_one(name: str, compiler: str, *flags: str) -> Path:
+        if shutil.which(compiler) is None:
+            pytest.fail(f"{compiler} is missing: ./run setup installs it")
+        program = folder / f"{name}-{len(list(folder.iterdir()))}"
+        command = [compiler, *STRICT, *flags, str(HERE / f"{name}.c"), "-o", str(program), *LIBRARIES]
+        subprocess.run(command, check=True)
+        return program
+
+    return compile_one
+
+
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("unit", UNITS)
+def test_unit(unit: str, build: str, compiled: Callable[..., Path]) -> None:
+    program = compiled(f"test_{unit}", *BUILDS[build])
+    prefix = VALGRIND if build == "valgrind" else ()
+    subprocess.run([*prefix, str(program)], check=True, timeout=100)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("level", ["-O1", "-O2", "-O3"])
+def test_secrets_steer_neither_branches_nor_addresses(level: str, compiler: str, compiled: Callable[..., Path]) -> None:
+    program = compiled("ctime", compiler, level, "-gdwarf-4", "-DTSS_CTIME")
+    subprocess.run([*VALGRIND, str(program)], check=True, timeout=100)
+
+
+def test_a_branch_on_a_secret_would_be_found(compiled: Callable[..., Path]) -> None:
+    program = compiled("ctime", "gcc", "-O2", "-DTSS_CTIME")
+    command = [*VALGRIND, str(program), "--branch"]
+    told = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
+    assert told.returncode == 9
+    assert "branch_on_a_secret" in told.stderr
