@@ -55,6 +55,8 @@ log = structlog.get_logger(__name__)
 FIRST_INHERITED: Final = 3
 """File descriptor of the first socket that systemd hands over (sd_listen_fds(3))."""
 BACKLOG: Final = 128
+SETTLE_SECONDS: Final = 5.0
+"""For the custodian to know how its HSM is."""
 FAREWELL_SECONDS: Final = 2.0
 """For the last checkpoint of the audit log."""
 
@@ -122,7 +124,13 @@ async def open_ground(settings: Settings, config: Path, *, trusted_config: bool)
 
 
 async def serve_until_stopped(desk: Desk, listeners: list[trio.SocketListener]) -> None:
-    """Open the doors, tell systemd, and shut them on a stop signal."""
+    """Open the doors, tell systemd, and shut them on a stop signal.
+
+    A custodian that is just opening its HSM is waited for, not for long: a daemon without one still answers queries.
+    """
+    with trio.move_on_after(SETTLE_SECONDS):
+        while desk.custodian.status is None or desk.custodian.status.state == "starting":
+            await desk.custodian.wait_change()
     async with trio.open_nursery() as doors:
         await doors.start(serve, desk, listeners)
         doors.start_soon(feed_watchdog)
