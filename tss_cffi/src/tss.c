@@ -1,7 +1,8 @@
 /* The one translation unit: all files of the core, then the functions of include/tss.h: argument checks, and the way onto a
- * secret stack. */
+ * secret stack; then the channel. */
 
 #include "../include/tss.h"
+#include "../include/tss_channel.h"
 
 #include "secret_impl.h"
 
@@ -551,3 +552,23 @@ tss_status tss_signing_result(const tss_party *party, uint8_t *signature64, uint
 #ifdef TSS_SEEDED
 #include "tss_seeded_impl.h"
 #endif
+
+/* ---- The channel, which steps a party through its public face ---- */
+
+#include "channel/encoding_impl.h"
+
+#include "channel/crypto_impl.h"
+
+#include "channel/hello_impl.h"
+
+#include "channel/echo_impl.h"
+
+#include "channel/confirmation_impl.h"
+
+#include "channel/abort_impl.h"
+
+#include "channel/frame_impl.h"
+
+#include "channel/window_impl.h"
+
+#include "channel/channel_impl.h"

@@ -51,19 +51,19 @@ INTERNAL bool abort_parse(tss_abort *notice, span body) {
     return reader_done(&r);
 }
 
-TSS_API tss_status tss_abort_body(uint8_t *body, size_t *body_len, uint8_t *digest32, const tss_abort *abort) {
-    TSS_REQUIRE(digest32 != NULL, "digest32");
+tss_status tss_abort_body(uint8_t *body, size_t *body_len, uint8_t *digest32, const tss_abort *abort) {
+    ARG_CHECK(digest32 != NULL, "digest32");
     memset(digest32, 0, 32);
-    TSS_REQUIRE(body != NULL, "body");
-    TSS_REQUIRE(body_len != NULL, "body_len");
-    TSS_REQUIRE(abort != NULL, "abort");
-    TSS_REQUIRE(abort->culprits_len <= TSS_PARTIES_MAX, "abort.culprits_len");
+    ARG_CHECK(body != NULL, "body");
+    ARG_CHECK(body_len != NULL, "body_len");
+    ARG_CHECK(abort != NULL, "abort");
+    ARG_CHECK(abort->culprits_len <= TSS_PARTIES_MAX, "abort.culprits_len");
     tss_abort again;
     writer w = writer_open(body, *body_len);
     *body_len = 0;
     abort_write(&w, abort);
-    TSS_REQUIRE(w.ok, "body_len");
-    TSS_REQUIRE(abort_parse(&again, (span){body, w.len}), "abort");
+    ARG_CHECK(w.ok, "body_len");
+    ARG_CHECK(abort_parse(&again, (span){body, w.len}), "abort");
     if (!crypto_tagged(digest32, CHANNEL_TAG_ABORT, (span){body, w.len})) {
         return TSS_MEMORY;
     }
@@ -71,15 +71,15 @@ TSS_API tss_status tss_abort_body(uint8_t *body, size_t *body_len, uint8_t *dige
     return TSS_OK;
 }
 
-TSS_API tss_status tss_abort_read(
+tss_status tss_abort_read(
     tss_abort *abort, const uint8_t *notice, size_t notice_len, const uint8_t *identity33) {
-    TSS_REQUIRE(abort != NULL, "abort");
+    ARG_CHECK(abort != NULL, "abort");
     memset(abort, 0, sizeof *abort);
-    TSS_REQUIRE(notice != NULL, "notice");
-    TSS_REQUIRE(identity33 != NULL, "identity33");
+    ARG_CHECK(notice != NULL, "notice");
+    ARG_CHECK(identity33 != NULL, "identity33");
     if (!abort_parse(abort, identity_statement((span){notice, notice_len}, CHANNEL_TAG_ABORT, identity33))) {
         memset(abort, 0, sizeof *abort);
-        return misuse_refused("notice");
+        return refuse(TSS_REFUSED, "notice");
     }
     return TSS_OK;
 }

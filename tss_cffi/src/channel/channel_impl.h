@@ -9,7 +9,7 @@
 
 /* ---- Names ---- */
 
-TSS_API const char *tss_channel_reason_name(tss_channel_reason reason) {
+const char *tss_channel_reason_name(tss_channel_reason reason) {
     static const char *const names[] = {
         "none", "hello-differs", "ephemeral-key", "equivocation", "ready-differs", "echo-differs", "payload", "party",
         "confirmation-differs", "aborted", "local", "internal",
@@ -18,7 +18,7 @@ TSS_API const char *tss_channel_reason_name(tss_channel_reason reason) {
     return i < sizeof names / sizeof names[0] ? names[i] : "unknown";
 }
 
-TSS_API const char *tss_channel_drop_name(tss_channel_drop drop) {
+const char *tss_channel_drop_name(tss_channel_drop drop) {
     static const char *const names[TSS_DROPS] = {
         "malformed", "version", "session", "sender", "receiver", "sequence", "repeat", "tag", "signature", "early", "full",
         "ack", "state", "transcript", "abort",
@@ -27,7 +27,7 @@ TSS_API const char *tss_channel_drop_name(tss_channel_drop drop) {
     return i < TSS_DROPS ? names[i] : "unknown";
 }
 
-TSS_API int tss_channel_libcrypto_locked(void) {
+int tss_channel_libcrypto_locked(void) {
     return crypto_memory_is_ours();
 }
 
@@ -1050,7 +1050,7 @@ static void time_passes(tss_channel *c) {
 
 /* ---- The face ---- */
 
-TSS_API void tss_channel_free(tss_channel *channel) {
+void tss_channel_free(tss_channel *channel) {
     if (channel == NULL) {
         return;
     }
@@ -1113,13 +1113,13 @@ static tss_channel *channel_new(const tss_ceremony *ceremony) {
     return c;
 }
 
-TSS_API tss_status tss_channel_new(tss_channel **channel, const tss_ceremony *ceremony) {
-    TSS_REQUIRE(channel != NULL, "channel");
+tss_status tss_channel_new(tss_channel **channel, const tss_ceremony *ceremony) {
+    ARG_CHECK(channel != NULL, "channel");
     *channel = NULL;
-    TSS_REQUIRE(ceremony != NULL, "ceremony");
-    TSS_REQUIRE(secret_is_open(), "tss_open");
+    ARG_CHECK(ceremony != NULL, "ceremony");
+    ARG_CHECK(secret_is_open(), "tss_open");
     const char *problem = ceremony_problem(ceremony);
-    TSS_REQUIRE(problem == NULL, problem);
+    ARG_CHECK(problem == NULL, problem);
     tss_channel *c = crypto_warm_up() ? channel_new(ceremony) : NULL;
     if (c == NULL || !channel_prepare(c)) {
         tss_channel_free(c);
@@ -1129,20 +1129,20 @@ TSS_API tss_status tss_channel_new(tss_channel **channel, const tss_ceremony *ce
     return TSS_OK;
 }
 
-TSS_API void tss_channel_hello_digest(const tss_channel *channel, uint8_t *digest32) {
+void tss_channel_hello_digest(const tss_channel *channel, uint8_t *digest32) {
     memset(digest32, 0, 32);
     if (!crypto_tagged(digest32, CHANNEL_TAG_HELLO, statement_body(&channel->members[channel->self].hello))) {
         memset(digest32, 0, 32); /* no memory: a signature over zeros is refused by tss_channel_start */
     }
 }
 
-TSS_API tss_status tss_channel_start(tss_channel *channel, const uint8_t *signature64) {
-    TSS_REQUIRE(channel != NULL, "channel");
-    TSS_REQUIRE(signature64 != NULL, "signature64");
-    TSS_REQUIRE(!channel->started, "channel");
+tss_status tss_channel_start(tss_channel *channel, const uint8_t *signature64) {
+    ARG_CHECK(channel != NULL, "channel");
+    ARG_CHECK(signature64 != NULL, "signature64");
+    ARG_CHECK(!channel->started, "channel");
     channel_statement *hello = &channel->members[channel->self].hello;
     if (!identity_signed(channel, channel->self, CHANNEL_TAG_HELLO, statement_body(hello), signature64)) {
-        return misuse_refused("signature64");
+        return refuse(TSS_REFUSED, "signature64");
     }
     memcpy(hello->data + hello->len - CHANNEL_SIGNATURE_LEN, signature64, CHANNEL_SIGNATURE_LEN);
     channel->started = true;
@@ -1153,19 +1153,19 @@ TSS_API tss_status tss_channel_start(tss_channel *channel, const uint8_t *signat
     return TSS_OK;
 }
 
-TSS_API tss_status tss_channel_receive(tss_channel *channel, const uint8_t *data, size_t data_len, uint64_t now_ms) {
-    TSS_REQUIRE(channel != NULL, "channel");
-    TSS_REQUIRE(data != NULL || data_len == 0, "data");
+tss_status tss_channel_receive(tss_channel *channel, const uint8_t *data, size_t data_len, uint64_t now_ms) {
+    ARG_CHECK(channel != NULL, "channel");
+    ARG_CHECK(data != NULL || data_len == 0, "data");
     clock_set(channel, now_ms);
     return receive_frame(channel, (span){data, data_len});
 }
 
-TSS_API void tss_channel_tick(tss_channel *channel, uint64_t now_ms) {
+void tss_channel_tick(tss_channel *channel, uint64_t now_ms) {
     clock_set(channel, now_ms);
     time_passes(channel);
 }
 
-TSS_API void tss_channel_connected(tss_channel *channel, uint64_t now_ms) {
+void tss_channel_connected(tss_channel *channel, uint64_t now_ms) {
     clock_set(channel, now_ms);
     if (channel->started && channel->state <= TSS_CHANNEL_RUNNING) {
         hello_again(channel);
@@ -1246,10 +1246,10 @@ static bool acks_outgoing(tss_channel *c, tss_frame *frame) {
     return false;
 }
 
-TSS_API tss_status tss_channel_outgoing(tss_channel *channel, tss_frame *frame) {
-    TSS_REQUIRE(frame != NULL, "frame");
+tss_status tss_channel_outgoing(tss_channel *channel, tss_frame *frame) {
+    ARG_CHECK(frame != NULL, "frame");
     *frame = (tss_frame){0};
-    TSS_REQUIRE(channel != NULL, "channel");
+    ARG_CHECK(channel != NULL, "channel");
     free(channel->handed);
     channel->handed = NULL;
     const bool some =
@@ -1257,14 +1257,14 @@ TSS_API tss_status tss_channel_outgoing(tss_channel *channel, tss_frame *frame) 
     return some ? TSS_OK : TSS_NOTHING;
 }
 
-TSS_API tss_channel_state tss_channel_state_of(const tss_channel *channel) {
+tss_channel_state tss_channel_state_of(const tss_channel *channel) {
     return channel->state;
 }
 
-TSS_API tss_status tss_channel_transcript(const tss_channel *channel, uint8_t *transcript32) {
-    TSS_REQUIRE(transcript32 != NULL, "transcript32");
+tss_status tss_channel_transcript(const tss_channel *channel, uint8_t *transcript32) {
+    ARG_CHECK(transcript32 != NULL, "transcript32");
     memset(transcript32, 0, 32);
-    TSS_REQUIRE(channel != NULL, "channel");
+    ARG_CHECK(channel != NULL, "channel");
     if (!channel->has_transcript) {
         return TSS_NOTHING;
     }
@@ -1272,15 +1272,15 @@ TSS_API tss_status tss_channel_transcript(const tss_channel *channel, uint8_t *t
     return TSS_OK;
 }
 
-TSS_API tss_status tss_channel_attach(tss_channel *channel, tss_party *party, uint64_t now_ms) {
-    TSS_REQUIRE(channel != NULL, "channel");
-    TSS_REQUIRE(party != NULL, "party");
-    TSS_REQUIRE(channel->state == TSS_CHANNEL_AGREED, "channel");
+tss_status tss_channel_attach(tss_channel *channel, tss_party *party, uint64_t now_ms) {
+    ARG_CHECK(channel != NULL, "channel");
+    ARG_CHECK(party != NULL, "party");
+    ARG_CHECK(channel->state == TSS_CHANNEL_AGREED, "channel");
     clock_set(channel, now_ms);
     uint16_t round;
     uint16_t rounds;
     tss_party_round(party, &round, &rounds);
-    TSS_REQUIRE(round == 1 && rounds >= 1 && rounds <= CHANNEL_ROUNDS_MAX, "party");
+    ARG_CHECK(round == 1 && rounds >= 1 && rounds <= CHANNEL_ROUNDS_MAX, "party");
     channel->echoes = calloc(rounds, sizeof channel->echoes[0]);
     if (channel->echoes == NULL) {
         return TSS_MEMORY;
@@ -1295,15 +1295,15 @@ TSS_API tss_status tss_channel_attach(tss_channel *channel, tss_party *party, ui
     return TSS_OK;
 }
 
-TSS_API tss_status tss_channel_confirmation_digest(
+tss_status tss_channel_confirmation_digest(
     tss_channel *channel, uint8_t *digest32, const uint8_t *result32, uint64_t now_ms) {
-    TSS_REQUIRE(digest32 != NULL, "digest32");
+    ARG_CHECK(digest32 != NULL, "digest32");
     memset(digest32, 0, 32);
-    TSS_REQUIRE(channel != NULL, "channel");
-    TSS_REQUIRE(channel->state == TSS_CHANNEL_RESULT, "channel");
+    ARG_CHECK(channel != NULL, "channel");
+    ARG_CHECK(channel->state == TSS_CHANNEL_RESULT, "channel");
     clock_set(channel, now_ms);
     const bool signing = channel->ceremony.kind == TSS_SIGNING;
-    TSS_REQUIRE((result32 == NULL) == signing, "result32");
+    ARG_CHECK((result32 == NULL) == signing, "result32");
     tss_confirmation c = {
         .kind = channel->ceremony.kind,
         .protocol = channel->ceremony.protocol,
@@ -1330,13 +1330,13 @@ TSS_API tss_status tss_channel_confirmation_digest(
     return crypto_tagged(digest32, CHANNEL_TAG_CONFIRM, own_body(channel)) ? TSS_OK : TSS_MEMORY;
 }
 
-TSS_API tss_status tss_channel_confirmation_body(
+tss_status tss_channel_confirmation_body(
     const tss_channel *channel, const uint8_t **body, size_t *body_len) {
-    TSS_REQUIRE(body != NULL, "body");
-    TSS_REQUIRE(body_len != NULL, "body_len");
+    ARG_CHECK(body != NULL, "body");
+    ARG_CHECK(body_len != NULL, "body_len");
     *body = NULL;
     *body_len = 0;
-    TSS_REQUIRE(channel != NULL, "channel");
+    ARG_CHECK(channel != NULL, "channel");
     if (channel->body_len == 0) {
         return TSS_NOTHING;
     }
@@ -1345,13 +1345,13 @@ TSS_API tss_status tss_channel_confirmation_body(
     return TSS_OK;
 }
 
-TSS_API tss_status tss_channel_confirm(tss_channel *channel, const uint8_t *signature64, uint64_t now_ms) {
-    TSS_REQUIRE(channel != NULL, "channel");
-    TSS_REQUIRE(signature64 != NULL, "signature64");
-    TSS_REQUIRE(channel->state == TSS_CHANNEL_RESULT && channel->body_len != 0, "channel");
+tss_status tss_channel_confirm(tss_channel *channel, const uint8_t *signature64, uint64_t now_ms) {
+    ARG_CHECK(channel != NULL, "channel");
+    ARG_CHECK(signature64 != NULL, "signature64");
+    ARG_CHECK(channel->state == TSS_CHANNEL_RESULT && channel->body_len != 0, "channel");
     clock_set(channel, now_ms);
     if (!identity_signed(channel, channel->self, CHANNEL_TAG_CONFIRM, own_body(channel), signature64)) {
-        return misuse_refused("signature64");
+        return refuse(TSS_REFUSED, "signature64");
     }
     channel_statement *own = &channel->members[channel->self].confirmation;
     if (!statement_keep_signed(own, own_body(channel), signature64)) {
@@ -1364,15 +1364,15 @@ TSS_API tss_status tss_channel_confirm(tss_channel *channel, const uint8_t *sign
     return TSS_OK;
 }
 
-TSS_API tss_status tss_channel_confirmation(
+tss_status tss_channel_confirmation(
     const tss_channel *channel, const uint8_t **statement, size_t *statement_len, uint32_t seat) {
-    TSS_REQUIRE(statement != NULL, "statement");
-    TSS_REQUIRE(statement_len != NULL, "statement_len");
+    ARG_CHECK(statement != NULL, "statement");
+    ARG_CHECK(statement_len != NULL, "statement_len");
     *statement = NULL;
     *statement_len = 0;
-    TSS_REQUIRE(channel != NULL, "channel");
+    ARG_CHECK(channel != NULL, "channel");
     const size_t index = ceremony_index(&channel->ceremony, seat);
-    TSS_REQUIRE(index != SIZE_MAX, "seat");
+    ARG_CHECK(index != SIZE_MAX, "seat");
     const channel_statement *s = &channel->members[index].confirmation;
     if (s->data == NULL || (channel->ceremony.kind != TSS_SIGNING && !confirmation_counts(channel, index))) {
         return TSS_NOTHING;
@@ -1382,12 +1382,12 @@ TSS_API tss_status tss_channel_confirmation(
     return TSS_OK;
 }
 
-TSS_API tss_status tss_channel_signature(const tss_channel *channel, uint8_t *signature64, uint8_t *recovery_id) {
-    TSS_REQUIRE(signature64 != NULL, "signature64");
-    TSS_REQUIRE(recovery_id != NULL, "recovery_id");
+tss_status tss_channel_signature(const tss_channel *channel, uint8_t *signature64, uint8_t *recovery_id) {
+    ARG_CHECK(signature64 != NULL, "signature64");
+    ARG_CHECK(recovery_id != NULL, "recovery_id");
     memset(signature64, 0, 64);
     *recovery_id = 0;
-    TSS_REQUIRE(channel != NULL, "channel");
+    ARG_CHECK(channel != NULL, "channel");
     if (!channel->has_signature) {
         return TSS_NOTHING;
     }
@@ -1404,12 +1404,12 @@ static int compare_seats(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-TSS_API tss_status tss_channel_abort(tss_channel *channel, uint8_t *digest32, const char *reason) {
-    TSS_REQUIRE(digest32 != NULL, "digest32");
+tss_status tss_channel_abort(tss_channel *channel, uint8_t *digest32, const char *reason) {
+    ARG_CHECK(digest32 != NULL, "digest32");
     memset(digest32, 0, 32);
-    TSS_REQUIRE(channel != NULL, "channel");
-    TSS_REQUIRE(reason != NULL && abort_reason_is_valid(span_of_text(reason)), "reason");
-    TSS_REQUIRE(may_fail(channel) || channel->state == TSS_CHANNEL_FAILED, "channel");
+    ARG_CHECK(channel != NULL, "channel");
+    ARG_CHECK(reason != NULL && abort_reason_is_valid(span_of_text(reason)), "reason");
+    ARG_CHECK(may_fail(channel) || channel->state == TSS_CHANNEL_FAILED, "channel");
     tss_channel_fault fault = fault_of(TSS_CHANNEL_LOCAL, 0);
     detail_write(fault.detail, "%s", reason);
     fail(channel, &fault);
@@ -1425,13 +1425,13 @@ TSS_API tss_status tss_channel_abort(tss_channel *channel, uint8_t *digest32, co
     return crypto_tagged(digest32, CHANNEL_TAG_ABORT, (span){channel->notice, w.len}) ? TSS_OK : TSS_MEMORY;
 }
 
-TSS_API tss_status tss_channel_abort_signed(tss_channel *channel, const uint8_t *signature64) {
-    TSS_REQUIRE(channel != NULL, "channel");
-    TSS_REQUIRE(signature64 != NULL, "signature64");
-    TSS_REQUIRE(channel->notice_len != 0, "channel");
+tss_status tss_channel_abort_signed(tss_channel *channel, const uint8_t *signature64) {
+    ARG_CHECK(channel != NULL, "channel");
+    ARG_CHECK(signature64 != NULL, "signature64");
+    ARG_CHECK(channel->notice_len != 0, "channel");
     const span body = {channel->notice, channel->notice_len};
     if (!identity_signed(channel, channel->self, CHANNEL_TAG_ABORT, body, signature64)) {
-        return misuse_refused("signature64");
+        return refuse(TSS_REFUSED, "signature64");
     }
     if (!statement_keep_signed(&channel->abort, body, signature64)) {
         return TSS_MEMORY;
@@ -1440,7 +1440,7 @@ TSS_API tss_status tss_channel_abort_signed(tss_channel *channel, const uint8_t 
     return TSS_OK;
 }
 
-TSS_API void tss_channel_fault_of(const tss_channel *channel, tss_channel_fault *fault) {
+void tss_channel_fault_of(const tss_channel *channel, tss_channel_fault *fault) {
     *fault = channel->fault;
     for (size_t i = 0; i < 2 && fault->reason != TSS_CHANNEL_NONE; i++) {
         fault->evidence[i] = channel->evidence[i].data;
@@ -1448,11 +1448,11 @@ TSS_API void tss_channel_fault_of(const tss_channel *channel, tss_channel_fault 
     }
 }
 
-TSS_API void tss_channel_drops(const tss_channel *channel, uint64_t *drops) {
+void tss_channel_drops(const tss_channel *channel, uint64_t *drops) {
     memcpy(drops, channel->drops, sizeof channel->drops);
 }
 
-TSS_API void tss_channel_progress(const tss_channel *channel, tss_progress *progress) {
+void tss_channel_progress(const tss_channel *channel, tss_progress *progress) {
     *progress = (tss_progress){.steps = channel->steps};
     progress->round = channel->round;
     progress->rounds = channel->rounds;
@@ -1474,20 +1474,20 @@ TSS_API void tss_channel_progress(const tss_channel *channel, tss_progress *prog
     }
 }
 
-TSS_API tss_status tss_frame_claims(
+tss_status tss_frame_claims(
     tss_frame_kind *kind, uint8_t *session16, uint32_t *from, const uint8_t *data, size_t data_len) {
-    TSS_REQUIRE(kind != NULL, "kind");
-    TSS_REQUIRE(session16 != NULL, "session16");
-    TSS_REQUIRE(from != NULL, "from");
+    ARG_CHECK(kind != NULL, "kind");
+    ARG_CHECK(session16 != NULL, "session16");
+    ARG_CHECK(from != NULL, "from");
     *kind = (tss_frame_kind)0;
     memset(session16, 0, 16);
     *from = 0;
-    TSS_REQUIRE(data != NULL || data_len == 0, "data");
+    ARG_CHECK(data != NULL || data_len == 0, "data");
     reader r = reader_open((span){data, data_len});
     const channel_header header = reader_header(&r);
     if (!r.ok || header.kind < TSS_FRAME_HELLO || header.kind > TSS_FRAME_BROADCAST
         || (header.version != CHANNEL_VERSION && header.kind != TSS_FRAME_HELLO)) {
-        return misuse_refused("data");
+        return refuse(TSS_REFUSED, "data");
     }
     *kind = (tss_frame_kind)header.kind;
     memcpy(session16, header.session16, 16);
@@ -1495,13 +1495,13 @@ TSS_API tss_status tss_frame_claims(
     return TSS_OK;
 }
 
-TSS_API tss_status tss_committee_digest(uint8_t *digest32, const tss_ceremony *ceremony) {
-    TSS_REQUIRE(digest32 != NULL, "digest32");
+tss_status tss_committee_digest(uint8_t *digest32, const tss_ceremony *ceremony) {
+    ARG_CHECK(digest32 != NULL, "digest32");
     memset(digest32, 0, 32);
-    TSS_REQUIRE(ceremony != NULL, "ceremony");
-    TSS_REQUIRE(ceremony->members_len >= 2 && ceremony->members_len <= TSS_PARTIES_MAX, "ceremony.members_len");
+    ARG_CHECK(ceremony != NULL, "ceremony");
+    ARG_CHECK(ceremony->members_len >= 2 && ceremony->members_len <= TSS_PARTIES_MAX, "ceremony.members_len");
     const char *problem = members_problem(ceremony);
-    TSS_REQUIRE(problem == NULL, problem);
+    ARG_CHECK(problem == NULL, problem);
     return committee_digest(digest32, ceremony) ? TSS_OK : TSS_MEMORY;
 }
 

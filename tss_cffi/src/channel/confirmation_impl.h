@@ -50,11 +50,11 @@ INTERNAL bool confirmations_agree(span body_a, span body_b) {
     return before && a.ok && b.ok && span_equal_var(a.left, b.left);
 }
 
-TSS_API tss_status tss_identity_verify(const uint8_t *identity33, const uint8_t *digest32, const uint8_t *signature64) {
-    TSS_REQUIRE(identity33 != NULL, "identity33");
-    TSS_REQUIRE(digest32 != NULL, "digest32");
-    TSS_REQUIRE(signature64 != NULL, "signature64");
-    return crypto_identity_verify(identity33, digest32, signature64) ? TSS_OK : misuse_refused("signature64");
+tss_status tss_identity_verify(const uint8_t *identity33, const uint8_t *digest32, const uint8_t *signature64) {
+    ARG_CHECK(identity33 != NULL, "identity33");
+    ARG_CHECK(digest32 != NULL, "digest32");
+    ARG_CHECK(signature64 != NULL, "signature64");
+    return crypto_identity_verify(identity33, digest32, signature64) ? TSS_OK : refuse(TSS_REFUSED, "signature64");
 }
 
 /* A statement under an identity's signature: its body, or no bytes. */
@@ -67,27 +67,27 @@ static span identity_statement(span statement, const char *tag, const uint8_t *i
     return genuine ? body : (span){0};
 }
 
-TSS_API tss_status tss_confirmation_read(
+tss_status tss_confirmation_read(
     tss_confirmation *confirmation, const uint8_t *data, size_t data_len, const uint8_t *identity33) {
-    TSS_REQUIRE(confirmation != NULL, "confirmation");
+    ARG_CHECK(confirmation != NULL, "confirmation");
     memset(confirmation, 0, sizeof *confirmation);
-    TSS_REQUIRE(data != NULL, "data");
+    ARG_CHECK(data != NULL, "data");
     const span all = {data, data_len};
     const span body = identity33 != NULL ? identity_statement(all, CHANNEL_TAG_CONFIRM, identity33) : all;
     if (!confirmation_parse(confirmation, body)) {
         memset(confirmation, 0, sizeof *confirmation);
-        return misuse_refused("data");
+        return refuse(TSS_REFUSED, "data");
     }
     return TSS_OK;
 }
 
-TSS_API tss_status tss_confirmation_digest(uint8_t *digest32, const uint8_t *body, size_t body_len) {
-    TSS_REQUIRE(digest32 != NULL, "digest32");
+tss_status tss_confirmation_digest(uint8_t *digest32, const uint8_t *body, size_t body_len) {
+    ARG_CHECK(digest32 != NULL, "digest32");
     memset(digest32, 0, 32);
-    TSS_REQUIRE(body != NULL, "body");
+    ARG_CHECK(body != NULL, "body");
     tss_confirmation ignored;
     if (!confirmation_parse(&ignored, (span){body, body_len})) {
-        return misuse_refused("body");
+        return refuse(TSS_REFUSED, "body");
     }
     return crypto_tagged(digest32, CHANNEL_TAG_CONFIRM, (span){body, body_len}) ? TSS_OK : TSS_MEMORY;
 }
