@@ -50,9 +50,9 @@ def _text(pattern: str, example: str, **more: object) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example], **more})
 
 
-_UUID = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
+UUID: Final = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
 _KEY_EXAMPLE = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
-SessionIdText = Annotated[SessionId, _parsed(SessionId), _text(_UUID, "7c9e6679-7425-40de-944b-e07fc1f90ae7")]
+SessionIdText = Annotated[SessionId, _parsed(SessionId), _text(UUID, "7c9e6679-7425-40de-944b-e07fc1f90ae7")]
 PartyIdText = Annotated[
     PartyId, _parsed(PartyId), _text(r"^[A-Za-z0-9_-]+-[A-Za-z0-9_]+$", "user123-server", maxLength=128)
 ]

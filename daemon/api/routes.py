@@ -9,13 +9,14 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from daemon.api import problems
 from daemon.api.access import Access, Role, Standing, require
 from daemon.api.bodies import (
+    UUID,
     Accepted,
     AuditPage,
     AuditRowInfo,
@@ -62,6 +63,7 @@ def _standing(request: Request) -> Standing:
     return access.judge(request.state.peer, request.headers.get("authorization"))
 
 
+Uuid = Annotated[str, Path(pattern=UUID, examples=["7c9e6679-7425-40de-944b-e07fc1f90ae7"])]
 At = Annotated[Desk, Depends(_desk)]
 Known = Annotated[Standing, Depends(_standing)]
 
@@ -166,7 +168,7 @@ async def list_shares(query: Annotated[ShareQuery, Query()], desk: At) -> ShareL
 
 
 @viewing.get("/shares/{share_id}")
-async def get_share(share_id: str, desk: At) -> ShareInfo:
+async def get_share(share_id: Uuid, desk: At) -> ShareInfo:
     """One share, without its data."""
     return ShareInfo.of(await desk.share(_named("share_id", ShareId, share_id)))
 
@@ -185,7 +187,7 @@ async def list_sessions(query: Annotated[SessionQuery, Query()], desk: At) -> Se
 
 
 @viewing.get("/sessions/{session_id}")
-async def get_session(session_id: str, query: Annotated[OneSession, Query()], desk: At) -> SessionInfo:
+async def get_session(session_id: Uuid, query: Annotated[OneSession, Query()], desk: At) -> SessionInfo:
     """One session: status, round, culprits, result."""
     return SessionInfo.of(await desk.session(_session(session_id), _party(query.party_id)))
 
@@ -197,7 +199,7 @@ async def get_session(session_id: str, query: Annotated[OneSession, Query()], de
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def follow_session(
-    session_id: str,
+    session_id: Uuid,
     query: Annotated[OneSession, Query()],
     desk: At,
     last_event_id: Annotated[int, Header(ge=0, le=JOURNAL_MAX)] = 0,
@@ -215,14 +217,14 @@ async def _steps(desk: Desk, session: SessionId, party: PartyId | None, after: i
 
 
 @viewing.get("/sessions/{session_id}/confirmations")
-async def get_confirmations(session_id: str, query: Annotated[OneSession, Query()], desk: At) -> ConfirmationsInfo:
+async def get_confirmations(session_id: Uuid, query: Annotated[OneSession, Query()], desk: At) -> ConfirmationsInfo:
     """Who has confirmed the share that this keygen made, and their signed statements."""
     return ConfirmationsInfo.of(await desk.confirmations(_session(session_id), _party(query.party_id)))
 
 
 @acting.post("/sessions/{session_id}/confirmations")
 async def take_confirmations(
-    session_id: str, body: ConfirmationsRequest, desk: At, caller: Operator
+    session_id: Uuid, body: ConfirmationsRequest, desk: At, caller: Operator
 ) -> ConfirmationsInfo:
     """Give us signed statements that we lack; a complete set activates the share."""
     session = _session(session_id)

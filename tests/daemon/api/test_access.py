@@ -144,7 +144,7 @@ def test_keys_that_cannot_be_are_refused(tmp_path: Path) -> None:
     key_file = tmp_path / "key"
     key_file.write_bytes(b"short")
     for algorithm in ("HS256", "RS256", "ES256"):
-        with pytest.raises(SettingsRefused, match="HS256|RS256|ES256"):
+        with pytest.raises(SettingsRefused, match=algorithm):
             Access(TABLE, settings(algorithm, key_file))
     key_file.write_bytes(keys("ES256")[1])
     with pytest.raises(SettingsRefused, match="RS256"):
