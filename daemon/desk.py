@@ -231,7 +231,8 @@ class Desk:
 
     async def verify_audit(self) -> AuditVerdict:
         """Go over the whole audit log."""
-        return await self.store.verify_audit()
+        status = self.custodian.status
+        return await self.store.verify_audit(b"" if status is None else status.identity)
 
     async def readiness(self) -> Readiness:
         """Whether we could sign now, and if not, why."""

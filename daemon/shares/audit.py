@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 GENESIS: Final = bytes(32)
 CHECKPOINT_TAG: Final = b"tssd/1/checkpoint\x00"
+CHECKPOINT_VERSION: Final = b"\x01"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +127,14 @@ def keep_checkpoint(connection: sqlite3.Connection, checkpoint: Checkpointed) ->
     )
 
 
-def verify(connection: sqlite3.Connection) -> AuditVerdict:
-    """Go over the whole log. Reads only; minutes per million rows, so never on the event loop's thread."""
+def verify(connection: sqlite3.Connection, identity: bytes = b"") -> AuditVerdict:
+    """Go over the whole log, from the first row. Reads only; takes seconds per million rows.
+
+    Args:
+        connection: To the store.
+        identity: Our identity key, 33 bytes; checkpoints by another are refused. Empty where it is not known: then they
+            are only checked against the key that stands beside them.
+    """
     signed = {checkpoint.audit_count: checkpoint for checkpoint in _checkpoints(connection)}
     count, previous, covered, problem = 0, GENESIS, 0, ""
     for number, at, actor, action, subject, before, digest in connection.execute(
@@ -140,7 +147,7 @@ def verify(connection: sqlite3.Connection) -> AuditVerdict:
         elif (checkpoint := signed.get(number)) is not None:
             if checkpoint.audit_head != digest:
                 problem = f"row {number} is not the one that the custodian signed"
-            elif not _holds(checkpoint):
+            elif identity not in {b"", checkpoint.identity} or not _holds(checkpoint):
                 problem = f"the checkpoint at row {number} does not verify"
             covered = number
         if problem:
@@ -174,7 +181,8 @@ def _checkpoints(connection: sqlite3.Connection) -> list[Checkpointed]:
 def _holds(checkpoint: Checkpointed) -> bool:
     """Whether the identity key signed it: ECDSA P-256 over SHA-256(tag || 0x00 || body), layout in docs/channel.md."""
     body = (
-        checkpoint.audit_count.to_bytes(8, "big")
+        CHECKPOINT_VERSION
+        + checkpoint.audit_count.to_bytes(8, "big")
         + checkpoint.audit_head
         + checkpoint.chain_count.to_bytes(8, "big")
         + checkpoint.chain_head

@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
@@ -107,6 +107,7 @@ class _Write(Generic[T]):
 class Store:
     """See the module. Made by `open_store`."""
 
+    _path: Path
     _writer: sqlite3.Connection
     _reader: sqlite3.Connection
     _queue: deque[_Write[object]] = field(default_factory=deque)
@@ -722,9 +723,14 @@ class Store:
         """Store a signed head."""
         await self.write(lambda connection: audit.keep_checkpoint(connection, checkpoint))
 
-    async def verify_audit(self) -> audit.AuditVerdict:
-        """Go over the whole log."""
-        return await self.read(audit.verify)
+    async def verify_audit(self, identity: bytes) -> audit.AuditVerdict:
+        """Go over the whole log; arguments as in `audit.verify`."""
+
+        def act() -> audit.AuditVerdict:
+            with closing(connect(self._path)) as connection:  # of its own: a long log must not hold up other readers
+                return _read(connection, lambda connection: audit.verify(connection, identity))
+
+        return await trio.to_thread.run_sync(act)
 
 
 @asynccontextmanager
@@ -740,7 +746,7 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
     except (sqlite3.Error, OSError) as error:
         raise Refused(f"the share store {path} cannot be opened: {error}", "look at service.state_directory") from None
     try:
-        yield Store(writer, reader)
+        yield Store(path, writer, reader)
     finally:
         reader.close()
         writer.close()
