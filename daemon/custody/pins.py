@@ -168,7 +168,7 @@ class PinBook:
         try:
             with self._file.open("rb") as file:
                 body = msgspec.msgpack.decode(file.read(FILE_MAX), type=SignedPins).body
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, ValueError):
             return self._seen()
         return int.from_bytes(body[1:9], "big")
 
@@ -183,7 +183,7 @@ class PinBook:
                     "refused", f"list {self._seen()} of pins was signed, and the state directory has none", "pins"
                 ) from None
             return None
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, ValueError):
             raise Refusal("refused", "the list of pins in the state directory cannot be read", "pins") from None
         pins = self._verified(signed, identity)
         if pins.number < self._seen():

@@ -348,7 +348,7 @@ class State:
             content = file.read()
         try:
             end = self._replay(content)
-        except (msgspec.DecodeError, StateRefused) as error:
+        except (msgspec.DecodeError, ValueError, StateRefused) as error:
             os.close(descriptor)
             raise StateRefused(
                 f"{self._path} is damaged ({error}); it does not open again by itself: restore it, or move it away and "

@@ -579,6 +579,8 @@ class Broken(Exception):
     """What arrived is no frame of ours: the connection is of no further use."""
 
 
+# A string that is not UTF-8 comes as a ValueError of its own.
+_UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 _encoder: Final = msgspec.msgpack.Encoder()
 _calls: Final = msgspec.msgpack.Decoder(Call)
 _replies: Final = msgspec.msgpack.Decoder(Reply)
@@ -616,7 +618,7 @@ def decode_call(body: bytes) -> Call:
     """
     try:
         return _calls.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         raise Broken("not a call") from None  # the decoder's message would quote what came
 
 
@@ -628,5 +630,5 @@ def decode_reply(body: bytes) -> Reply:
     """
     try:
         return _replies.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         raise Broken("not a reply") from None

@@ -67,9 +67,7 @@ class Committee:
     @asynccontextmanager
     async def up(self, *names: str) -> AsyncIterator[dict[str, Custodian]]:
         async with AsyncExitStack() as stack:
-            yield {
-                name: await stack.enter_async_context(self.nodes[name].custodian()) for name in names or self.nodes
-            }
+            yield {name: await stack.enter_async_context(self.nodes[name].custodian()) for name in names or self.nodes}
 
 
 async def make_committee(directory: Path, *names: str, **changes: object) -> Committee:
@@ -104,7 +102,8 @@ class Table:
     seen: list[bytes] = field(default_factory=list)
 
     def send(self, name: str, frames: tuple[OutFrame, ...], plain: tuple[PlainMessage, ...]) -> None:
-        for frame in (*frames, *plain):
+        everything: list[OutFrame | PlainMessage] = [*frames, *plain]
+        for frame in everything:
             self.seen.append(frame.data)
             for other in self.ceremonies:
                 party_id = self.committee.nodes[other].party_id
