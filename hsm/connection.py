@@ -33,7 +33,6 @@ from hsm.keys import (
     CKO_PRIVATE_KEY,
     CKO_PUBLIC_KEY,
     CKO_SECRET_KEY,
-    MADE_HERE,
     P256_PARAMS,
     KeyRing,
     Objects,
@@ -41,6 +40,7 @@ from hsm.keys import (
     Table,
     compressed_point,
     kek_table,
+    made_here,
     recovery_table,
     signing_tables,
 )
@@ -351,7 +351,7 @@ class Connection:
             if not 0 < version < 2**32:
                 raise NotConforming(f"a key with label {names.kek_label!r} has no KEK version in its CKA_ID")
             table = kek_table(self._profile, names.kek_label, version)
-            if wrong := objects.differences(handle, {**table, **MADE_HERE}):
+            if wrong := objects.differences(handle, {**table, **made_here(self._profile)}):
                 # Perhaps planted by somebody with the PIN, to have shares sealed under a key that can be read.
                 raise NotConforming(f"KEK version {version} is not as we make it: {'; '.join(wrong)}")
             keks[version] = handle
@@ -374,7 +374,7 @@ class Connection:
                 f"{label!r} names {len(private)} private and {len(public)} public keys; one of each is expected"
             )
         _, table = signing_tables(self._profile, label)
-        if wrong := objects.differences(private[0], {**table, **MADE_HERE}):
+        if wrong := objects.differences(private[0], {**table, **made_here(self._profile)}):
             raise NotConforming(f"{label!r} is not as we make it: {'; '.join(wrong)}")
         point = objects.read(public[0], CKA.EC_POINT)
         if point is None:

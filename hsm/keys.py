@@ -200,8 +200,12 @@ def signing_tables(profile: Profile, label: str) -> tuple[Table, Table]:
     return public, private
 
 
-MADE_HERE: Final[Table] = MappingProxyType({CKA.LOCAL: True, CKA.ALWAYS_SENSITIVE: True, CKA.NEVER_EXTRACTABLE: True})
-"""What a key that was made in the token, and never was anything else, says of itself."""
+def made_here(profile: Profile) -> Table:
+    """What a key that was made in the token, and never was anything else, says of itself."""
+    said: dict[CKA, Any] = {CKA.ALWAYS_SENSITIVE: True, CKA.NEVER_EXTRACTABLE: True}
+    if profile.tells_local:
+        said[CKA.LOCAL] = True
+    return said
 
 
 def recovery_table(spki: bytes) -> Table:

@@ -58,6 +58,8 @@ class Profile:
     """The token keeps and enforces CKA_UNWRAP_TEMPLATE. Without it, PIN and store together give share keys away."""
     allowed_mechanisms: bool = True
     """The token takes CKA_ALLOWED_MECHANISMS."""
+    tells_local: bool = True
+    """A generated key says CKA_LOCAL."""
     copyable: bool = False
     """The token knows CKA_COPYABLE, and so would copy a key that does not forbid it."""
     wrap_with_trusted: bool = False
@@ -69,7 +71,7 @@ PROFILES: Final = MappingProxyType(
         profile.name: profile
         for profile in (
             Profile(name="softhsm", oaep=Oaep.SHA1, copyable=True),  # no other hash, up to 2.7
-            Profile(name="nss", unwrap_template=False, allowed_mechanisms=False),
+            Profile(name="nss", unwrap_template=False, allowed_mechanisms=False, tells_local=False),
             # The vendor's GCM puts the IV before the ciphertext; the standard number would write it back.
             Profile(
                 name="cloudhsm", wrap=0x80002109, gcm=0x80001087, iv_source=IvSource.HEAD, allowed_mechanisms=False

@@ -25,7 +25,7 @@ from hsm.errors import (
     TokenLost,
     check,
 )
-from hsm.keys import CKM_AES_KEY_GEN, MADE_HERE, Objects, SigningKey, kek_table, opened_key_table, signing_tables
+from hsm.keys import CKM_AES_KEY_GEN, Objects, SigningKey, kek_table, made_here, opened_key_table, signing_tables
 from hsm.pin import Pin, PinLatch
 from hsm.profiles import profile_named
 from hsm.sealing import Bench, LockedMemory, open_blob, seal
@@ -332,7 +332,7 @@ class Token:
         with connection.bench() as (bench, _):
             objects = Objects(bench.module, bench.session)
             handle = objects.generate(CKM_AES_KEY_GEN, table)
-            wrong = objects.differences(handle, {**table, **MADE_HERE})
+            wrong = objects.differences(handle, {**table, **made_here(self._profile)})
             if wrong:
                 objects.destroy(handle)
                 raise NotConforming("the token made another KEK than was asked for: " + "; ".join(wrong))
@@ -343,7 +343,7 @@ class Token:
         with connection.bench() as (bench, _):
             objects = Objects(bench.module, bench.session)
             wrong = objects.differences(public_handle, public)
-            wrong += objects.differences(private_handle, {**private, **MADE_HERE})
+            wrong += objects.differences(private_handle, {**private, **made_here(self._profile)})
             if wrong:
                 objects.destroy(public_handle)
                 objects.destroy(private_handle)

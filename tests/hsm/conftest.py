@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hsm import SealHeader, Token
-from tests.hsm import fault
+from tests.hsm import fault, nss
 from tests.hsm.soft import HEADER, SOFTHSM, SoftToken, make_token
 
 
@@ -23,6 +23,23 @@ def soft_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftToken:
 def token(soft_token: SoftToken) -> Iterator[Token]:
     """Open, with all our keys."""
     with soft_token.open() as opened:
+        opened.create_keys()
+        yield opened
+
+
+@pytest.fixture(params=["softhsm", "nss"])
+def provider(request: pytest.FixtureRequest, tmp_path: Path) -> SoftToken:
+    """A fresh token of each real provider there is for nothing."""
+    if request.param == "nss":
+        return nss.make_token(tmp_path / "nss")
+    made: SoftToken = request.getfixturevalue("soft_token")
+    return made
+
+
+@pytest.fixture
+def provider_token(provider: SoftToken) -> Iterator[Token]:
+    """Open, with all our keys, on each provider."""
+    with provider.open() as opened:
         opened.create_keys()
         yield opened
 

@@ -87,6 +87,8 @@ static struct control *control;
 static CK_SLOT_ID slot_in_use;
 static _Atomic int single_threaded;
 static atomic_int inside;
+/* Read by calls, written by what ends all sessions: that happens between calls, for SoftHSM crashes when it is in one. */
+static pthread_rwlock_t calls_lock = PTHREAD_RWLOCK_INITIALIZER;
 
 /* --- which calls run ----------------------------------------------------------------------------------------------- */
 
@@ -159,9 +161,13 @@ static int before_call(enum function fn, CK_RV *rv, enum action *after) {
         }
     }
     if (atomic_load(&control->expire) != atomic_load(&control->expired)) {
-        atomic_store(&control->expired, atomic_load(&control->expire));
-        real->C_CloseAllSessions(slot_in_use);
-        forget_sessions();
+        pthread_rwlock_wrlock(&calls_lock);
+        if (atomic_load(&control->expire) != atomic_load(&control->expired)) {
+            atomic_store(&control->expired, atomic_load(&control->expire));
+            real->C_CloseAllSessions(slot_in_use);
+            forget_sessions();
+        }
+        pthread_rwlock_unlock(&calls_lock);
     }
     if (fault->action == PASS) {
         return 0;
@@ -537,7 +543,9 @@ static CK_RV quirk_C_GetFunctionList(CK_FUNCTION_LIST **list) {
         CK_RV rv, answered;                                                                                            \
         enter();                                                                                                       \
         if (!before_call(FN_##name, &rv, &after)) {                                                                    \
+            pthread_rwlock_rdlock(&calls_lock);                                                                        \
             answered = route.name arguments;                                                                           \
+            pthread_rwlock_unlock(&calls_lock);                                                                        \
             rv = after_call(after, rv, answered);                                                                      \
         }                                                                                                              \
         leave();                                                                                                       \
