@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+__all__ = ["ARENA", "core", "export_save", "import_save", "plain", "prepared", "secret", "seed"]
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 BUILT: Final = ROOT / "build" / "seeded"
 

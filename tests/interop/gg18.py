@@ -230,7 +230,7 @@ def verify_mod(ctx: bytes, n: int, proof: Sequence[int]) -> None:
         assert pow(x, 4, n) == pow(-1, a >> k & 1) * pow(w, b >> k & 1) * ys[k] % n
 
 
-def verify_fac(ctx: bytes, n0: int, nc: int, s: int, t: int, proof: Sequence[int]) -> None:  # noqa: PLR0917  the statement's own symbols, in the protocol's order
+def verify_fac(ctx: bytes, n0: int, nc: int, s: int, t: int, proof: Sequence[int]) -> None:
     """Both factors of n0 are near its root; nc, s, t are the verifier's ring."""
     p, q, a, b, tt, sigma, z1, z2, w1, w2, v = proof
     bound = Q**3 * isqrt(n0)
@@ -294,7 +294,7 @@ def verify_range(ctx: bytes | None, n: int, ring: Ring, c: int, proof: Sequence[
     assert w == ring.commit(s1, s2) * pow(z, -e, ring.nt) % ring.nt
 
 
-def verify_bob(ctx: bytes, n: int, ring: Ring, c1: int, c2: int, proof: Sequence[int], x: Point | None) -> None:  # noqa: PLR0917  the statement's own symbols, in the protocol's order
+def verify_bob(ctx: bytes, n: int, ring: Ring, c1: int, c2: int, proof: Sequence[int], x: Point | None) -> None:
     """C2 is c1 times a small number plus another, under Alice's n and in her ring; x for the proof with check."""
     z, zprm, t, v, w, s, s1, s2, t1, t2 = proof[:10]
     assert Q <= s1 <= Q**3
@@ -316,7 +316,7 @@ def verify_schnorr(ctx: bytes, x: Point, alpha: Point, t: int) -> None:
     assert mul(t, G) == add(alpha, mul(c, x))
 
 
-def verify_v_schnorr(ctx: bytes, v: Point, r: Point, alpha: Point, t: int, u: int) -> None:  # noqa: PLR0917  the statement's own symbols, in the protocol's order
+def verify_v_schnorr(ctx: bytes, v: Point, r: Point, alpha: Point, t: int, u: int) -> None:
     """The sender knows s and l with v = s r + l G."""
     c = hash_tagged(ctx, *v, *r, *G, *alpha) % Q
     assert add(mul(t, r), mul(u, G)) == add(alpha, mul(c, v))
