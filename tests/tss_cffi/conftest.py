@@ -1,0 +1,45 @@
+"""One arena for all tests of the core, which must be empty again after each of them; recorded keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.tss_cffi import seeded
+from tests.tss_cffi.seeded import core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tss_cffi import Protocol, Share
+
+
+@pytest.fixture(scope="session", autouse=True)
+def arena() -> Iterator[None]:
+    core.open_arena(seeded.ARENA)
+    yield
+    core.close_arena()
+
+
+@pytest.fixture(params=seeded.PROTOCOLS, ids=lambda protocol: protocol.label)
+def protocol(request: pytest.FixtureRequest) -> Protocol:
+    chosen: Protocol = request.param
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Iterator[Callable[[Protocol, int, int], dict[int, Share]]]:
+    """A function: the recorded key of that protocol and shape, loaded once."""
+    loaded: dict[tuple[Protocol, int, int], dict[int, Share]] = {}
+
+    def shares(protocol: Protocol, threshold: int, parties: int) -> dict[int, Share]:
+        key = (protocol, threshold, parties)
+        if key not in loaded:
+            loaded[key] = seeded.shares(protocol, threshold, parties)
+        return loaded[key]
+
+    yield shares
+    for key in loaded.values():
+        for share in key.values():
+            share.close()

@@ -1,0 +1,113 @@
+"""The seeded test build of the core: fixtures in, save data out, randomness that replays.
+
+`core` is the package `tss_cffi` once more, around a core of its own. It is built here when a source is newer than it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.interop import vectors
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+FOLDER: Final = ROOT / "build" / "seeded"
+ARENA: Final = 64 * 1024 * 1024
+
+
+def build() -> None:
+    """Bring the build up to date; raises CalledProcessError where it does not compile."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        package = ROOT / "tss_cffi"
+        sources = [*package.rglob("*.[ch]"), package / "build.py"]
+        built = [path.stat().st_mtime for path in (FOLDER / "tss_cffi_seeded").glob("_core*.so")]
+        links = {path.name for path in (FOLDER / "tss_cffi_seeded").glob("*.py")}
+        if (
+            not built
+            or links != {path.name for path in package.glob("*.py")}
+            or max(path.stat().st_mtime for path in sources) > min(built)
+        ):
+            subprocess.run([sys.executable, str(package / "build.py"), "--seeded"], check=True, capture_output=True)
+
+
+if TYPE_CHECKING:
+    import tss_cffi as core
+    from tss_cffi._core import ffi, lib
+else:
+    build()
+    sys.path.insert(0, str(FOLDER))
+    core = importlib.import_module("tss_cffi_seeded")
+    _compiled = importlib.import_module("tss_cffi_seeded._core")
+    sys.path.remove(str(FOLDER))
+    ffi, lib = _compiled.ffi, _compiled.lib
+
+__all__ = ["core", "ffi", "lib"]
+
+PROTOCOLS: Final = tuple(core.Protocol)
+
+
+def check(status: int) -> None:
+    """Raise what the package itself would."""
+    errors = importlib.import_module(f"{core.__name__}.errors")
+    assert errors.check(status) == errors.Status.OK
+
+
+def randomness(seed: bytes | None) -> None:
+    """From here on all randomness comes from 32 bytes of seed; None: from the system again."""
+    lib.tss_seeded_randomness(ffi.NULL if seed is None else ffi.from_buffer(seed))
+
+
+def secret(data: bytes) -> core.SecretBytes:
+    """The bytes, in the arena."""
+    held = core.SecretBytes(len(data))
+    ffi.buffer(ffi.cast("char *", held.address), len(data))[:] = data
+    return held
+
+
+def reveal(held: core.SecretBytes) -> bytes:
+    """A copy of secret bytes, for tests to look at."""
+    return bytes(ffi.buffer(ffi.cast("char *", held.address), len(held)))
+
+
+def prepared_from(parameters: dict[str, Any], protocol: core.Protocol = PROTOCOLS[0]) -> core.SecretBytes:
+    """Pre-parameters out of tss-lib's LocalPreParams."""
+    slot = ffi.new("tss_secret **")
+    with secret(vectors.compact(parameters).encode()) as text:
+        check(lib.tss_seeded_prepared(slot, protocol, text.handle))
+    return core.SecretBytes.adopt(slot[0])
+
+
+def prepared(seat: int) -> core.SecretBytes:
+    """The fixture that belongs to a seat of 1 to 5."""
+    return prepared_from(vectors.pre_parameters()[seat - 1])
+
+
+def export(share: core.Share) -> dict[str, Any]:
+    """A share as tss-lib's LocalPartySaveData."""
+    slot = ffi.new("tss_secret **")
+    check(lib.tss_seeded_export(slot, share.handle))
+    with core.SecretBytes.adopt(slot[0]) as text:
+        value: dict[str, Any] = json.loads(reveal(text))
+    return value
+
+
+def import_save(protocol: core.Protocol, threshold: int, save: dict[str, Any]) -> core.SecretBytes:
+    """A tss-lib save as our bytes."""
+    with secret(vectors.compact(save).encode()) as text:
+        return core.Share.import_foreign(protocol, threshold, text)
+
+
+def shares(protocol: core.Protocol, threshold: int, parties: int) -> dict[int, core.Share]:
+    """The recorded key of that shape, by seat."""
+    held = {}
+    for save in vectors.saves(protocol.label, threshold, parties):
+        with import_save(protocol, threshold, save) as data:
+            held[save["ShareID"]] = core.Share(data)
+    return held
