@@ -220,8 +220,10 @@ def step_down(directory: Path) -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (2 * ARENA_MIB * MEBIBYTE, 2 * ARENA_MIB * MEBIBYTE))
     become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
     python = [sys.executable, "-I", "-m", "localnet"]
-    if subprocess.run([*become, *python, "--help"], capture_output=True, check=False).returncode:  # noqa: S603  fixed arguments
-        # Where this program lies in root's own home, nobody else could read it.
+    # Where this program lies in root's own home, nobody else could start it; seen only by a process's own child, for setpriv
+    # itself starts with root's rights.
+    trial = f"import subprocess; raise SystemExit(subprocess.call({[*python, '--help']!r}, stdout=-3))"
+    if subprocess.run([*become, sys.executable, "-I", "-c", trial], capture_output=True, check=False).returncode:  # noqa: S603  fixed arguments
         become += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     environment = os.environ | {"HOME": str(directory)}
     os.execvpe(become[0], [*become, *python, *sys.argv[1:], "--directory", str(directory)], environment)  # noqa: S606  no shell is wanted
