@@ -55,7 +55,7 @@ class Page:
 
     def line(self, text: str) -> None:
         """A sentence under the heading."""
-        self.console.print(f"   {text}", highlight=False)
+        self.console.print(f"   {text}", soft_wrap=True)
 
     @property
     def seconds(self) -> float:
@@ -169,7 +169,7 @@ def openssl_verify(public_key: str, signature: str, message: bytes) -> str:
 async def demonstrate(directory: Path, count: int, threshold: int, *, stay: bool, console: Console) -> None:
     """Everything, from an empty directory to a page of results."""
     page = Page(console)
-    console.print("[bold]tssd[/]: one wallet key, held by several parties, whole nowhere", highlight=False)
+    console.print("[bold]tssd[/]: one wallet key, held by several parties, whole nowhere")
     party_ids = [f"demo-{KINDS[index] if index < len(KINDS) else f'party{index + 1}'}" for index in range(count)]
     page.section(f"{count} parties on this machine")
     status = console.status("making the network ...")
@@ -220,8 +220,8 @@ def step_down(directory: Path) -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (2 * ARENA_MIB * MEBIBYTE, 2 * ARENA_MIB * MEBIBYTE))
     become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
     python = [sys.executable, "-I", "-m", "localnet"]
-    # Where this program lies in root's own home, nobody else could start it; seen only by a process's own child, for setpriv
-    # itself starts with root's rights.
+    # Where this program lies in root's own home, nobody else could start it. Only a process's own child shows that, for
+    # setpriv itself still has root's rights when it starts the first.
     trial = f"import subprocess; raise SystemExit(subprocess.call({[*python, '--help']!r}, stdout=-3))"
     if subprocess.run([*become, sys.executable, "-I", "-c", trial], capture_output=True, check=False).returncode:  # noqa: S603  fixed arguments
         become += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
@@ -249,7 +249,7 @@ def run(
         step_down(place)
         trio.run(partial(until_stopped, place, parties, threshold, stay=stay, console=console))
     except (PartyFailed, SessionFailed) as error:
-        console.print(f"[red]{error}[/]", highlight=False)
+        console.print(f"[red]{error}[/]")
         raise typer.Exit(1) from None
     finally:
         shutil.rmtree(place, ignore_errors=True)

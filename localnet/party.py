@@ -8,19 +8,21 @@ import resource
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import httpx
 import trio
 
-from daemon.custody.client import Spawn, open_custodian
+from daemon.custody.client import CustodianGone, CustodianRefused, CustodyFailure, Spawn, open_custodian
 from daemon.custody.wire import EditPins, InitToken, Pins, Status
 from daemon.network.peers import store_pins
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from daemon.custody.client import Custodian
 
 INIT_TOKEN: Final = Path(__file__).resolve().parent.parent / "softhsm" / "init-token.sh"
 MODULES: Final = tuple(Path(place) / "softhsm/libsofthsm2.so" for place in ("/usr/lib", "/usr/lib64", "/usr/local/lib"))
@@ -28,6 +30,7 @@ ARENA_MIB: Final = 32
 """What a custodian asks for by default; less where the limit on locked memory is lower."""
 MEBIBYTE: Final = 1024 * 1024
 CEREMONIES_PER_MIB: Final = 2
+STDERR: Final = 2
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
 
@@ -96,14 +99,14 @@ class Party:
 
     async def make_keys(self) -> None:
         """Make the keys on the token, as `tssctl hsm init` does; sets `identity`."""
-        async with open_custodian(self._operator()) as custodian:
+        async with self._operator() as custodian:
             status = await custodian.ask(InitToken(), Status)
         self.identity = status.identity
 
     async def pin(self, others: Sequence[Party]) -> None:
         """Pin the other parties, as `tssctl peer add` does."""
         pins: Pins | None = None
-        async with open_custodian(self._operator()) as custodian:
+        async with self._operator() as custodian:
             for other in others:
                 edit = EditPins(
                     pins=None if pins is None else pins.signed,
@@ -116,8 +119,21 @@ class Party:
         if pins is not None:
             store_pins(self.database, pins)
 
-    def _operator(self) -> Spawn:
-        return Spawn(config=self.config, trusted_config=True, operator=True)
+    @asynccontextmanager
+    async def _operator(self) -> AsyncIterator[Custodian]:
+        """A custodian for one operator's command; what it says goes to the party's log."""
+        terminal = os.dup(STDERR)
+        with self.log.open("ab") as log:
+            os.dup2(log.fileno(), STDERR)
+        try:
+            with trio.fail_after(START_SECONDS):
+                async with open_custodian(Spawn(config=self.config, trusted_config=True, operator=True)) as custodian:
+                    yield custodian
+        except (trio.TooSlowError, CustodianRefused, CustodianGone, CustodyFailure) as error:
+            raise self.failed(f"has a custodian that does not answer: {error}") from None
+        finally:
+            os.dup2(terminal, STDERR)
+            os.close(terminal)
 
     async def start(self) -> None:
         """Start the daemon and wait until it answers.
