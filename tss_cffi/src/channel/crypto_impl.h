@@ -20,8 +20,6 @@
 /* True while the calling thread is inside a function marked SECRET. */
 static _Thread_local bool crypto_in_arena = false;
 
-static int crypto_memory_ours = 0;
-
 /* A block of ours in the arena: its length, then the bytes. */
 #define CRYPTO_PREFIX_LEN ((size_t)16)
 
@@ -69,11 +67,13 @@ static void *crypto_realloc(void *data, size_t len, const char *file, int line) 
 
 /* As early as can be: libcrypto takes memory functions only before its first allocation. */
 __attribute__((constructor)) static void crypto_memory_open(void) {
-    crypto_memory_ours = CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free);
+    (void)CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free);
 }
 
 INTERNAL int crypto_memory_is_ours(void) {
-    return crypto_memory_ours;
+    CRYPTO_malloc_fn installed = NULL;
+    CRYPTO_get_mem_functions(&installed, NULL, NULL);
+    return installed == crypto_malloc;
 }
 
 typedef struct crypto_work {
