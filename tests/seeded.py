@@ -30,7 +30,9 @@ def _build() -> None:
         stamp = BUILT / "digest"
         if stamp.exists() and stamp.read_text(encoding="ascii") == digest:
             return
-        subprocess.run([sys.executable, ROOT / "tss_cffi" / "build.py", "--seeded"], check=True, cwd=ROOT)
+        subprocess.run(
+            [sys.executable, ROOT / "tss_cffi" / "build.py", "--seeded"], check=True, capture_output=True, cwd=ROOT
+        )
         stamp.write_text(digest, encoding="ascii")
 
 
