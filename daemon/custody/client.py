@@ -188,19 +188,22 @@ class _Connection:
 
     async def close(self) -> int | None:
         """Let it wipe and exit, or end it where it does not; its exit status, where it is our child."""
-        await trio.aclose_forcefully(self._stream)
-        if self._process is None:
-            return None
-        process = os.pidfd_open(self._process.pid)
-        try:
-            with trio.CancelScope(shield=True):
-                with trio.move_on_after(STOP_SECONDS):
-                    await trio.lowlevel.wait_readable(process)
-                self._process.kill()
-                await trio.lowlevel.wait_readable(process)
-        finally:
-            os.close(process)
-        return self._process.wait()
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(self._stream)
+            if self._process is not None:
+                await _ended(self._process)
+        return None if self._process is None else self._process.wait()
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> None:
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        with trio.move_on_after(STOP_SECONDS):
+            await trio.lowlevel.wait_readable(descriptor)
+        process.kill()
+        await trio.lowlevel.wait_readable(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _typed(answer: Answer, expect: type[A]) -> A:

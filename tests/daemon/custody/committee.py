@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
@@ -34,7 +34,7 @@ from daemon.custody.wire import (
     SigningFinished,
     Tick,
 )
-from tests.daemon.custody.node import Node, init, make_node, pin_all
+from tests.daemon.custody.node import Node, copy_node, init, make_node, pin_all
 
 CEREMONY_SECONDS = 120
 
@@ -56,6 +56,9 @@ class Committee:
     identities: dict[str, bytes]
     pins: dict[str, SignedPins]
     shares: dict[str, Share] = field(default_factory=dict)
+    plain: dict[str, Share] = field(default_factory=dict)
+    prepared: dict[str, list[PreparedRow]] = field(default_factory=dict)
+    """Sets for gg18-v2, made ahead."""
 
     def seats(self, names: tuple[str, ...]) -> tuple[Seat, ...]:
         order = sorted(self.nodes)
@@ -68,6 +71,18 @@ class Committee:
     async def up(self, *names: str) -> AsyncIterator[dict[str, Custodian]]:
         async with AsyncExitStack() as stack:
             yield {name: await stack.enter_async_context(self.nodes[name].custodian()) for name in names or self.nodes}
+
+
+def copy_committee(committee: Committee, directory: Path) -> Committee:
+    """The same nodes on copies of their disks."""
+    nodes = {name: copy_node(node, directory / name) for name, node in committee.nodes.items()}
+    return replace(
+        committee,
+        nodes=nodes,
+        shares=dict(committee.shares),
+        plain=dict(committee.plain),
+        prepared={name: list(rows) for name, rows in committee.prepared.items()},
+    )
 
 
 async def make_committee(directory: Path, *names: str, **changes: object) -> Committee:
@@ -100,6 +115,7 @@ class Table:
     queue: deque[tuple[str, str, OutFrame | PlainMessage]] = field(default_factory=deque)
     progress: dict[str, Progress] = field(default_factory=dict)
     seen: list[bytes] = field(default_factory=list)
+    requests: dict[str, BeginKeygen] = field(default_factory=dict)
 
     def send(self, name: str, frames: tuple[OutFrame, ...], plain: tuple[PlainMessage, ...]) -> None:
         everything: list[OutFrame | PlainMessage] = [*frames, *plain]
@@ -161,22 +177,21 @@ async def begin_keygen(
     table = Table(committee, custodians, {})
     begun = {}
     for name, custodian in custodians.items():
-        begun[name] = await custodian.ask(
-            BeginKeygen(
-                session=session,
-                party_id=committee.nodes[name].party_id,
-                share_id=f"share-{session.hex()}-{name}",
-                share_type="wallet",
-                protocol=protocol,
-                channel=channel,
-                committee=committee.seats(tuple(custodians)),
-                threshold=threshold,
-                prepared=await prepare(custodian, protocol),
-                known_fingerprints=(),
-                pins=committee.pins[name] if channel == "sealed" else None,
-            ),
-            Begun,
+        ahead = committee.prepared.get(name, [])
+        table.requests[name] = BeginKeygen(
+            session=session,
+            party_id=committee.nodes[name].party_id,
+            share_id=f"share-{session.hex()}-{name}",
+            share_type="wallet",
+            protocol=protocol,
+            channel=channel,
+            committee=committee.seats(tuple(custodians)),
+            threshold=threshold,
+            prepared=ahead.pop() if protocol == "gg18-v2" and ahead else await prepare(custodian, protocol),
+            known_fingerprints=(),
+            pins=committee.pins[name] if channel == "sealed" else None,
         )
+        begun[name] = await custodian.ask(table.requests[name], Begun)
         table.ceremonies[name] = begun[name].ceremony
     for name, answer in begun.items():
         table.send(name, answer.frames, answer.plain)

@@ -1,9 +1,10 @@
 """One node for tests: a throw-away token, a configuration, a custodian on the other side of the wall."""
 
+import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
@@ -66,6 +67,16 @@ class Node:
                 with trio.fail_after(START_SECONDS):
                     await custodian.wait_ready()
             yield custodian
+
+
+def copy_node(node: Node, directory: Path) -> Node:
+    """The same node with a life of its own."""
+    shutil.copytree(node.directory, directory)
+    copy = replace(node, directory=directory)
+    conf = copy.token / "softhsm2.conf"
+    conf.write_text(conf.read_text().replace(str(node.directory), str(directory)))
+    copy.write_config()
+    return copy
 
 
 def make_node(directory: Path, party_id: str, **changes: object) -> Node:
