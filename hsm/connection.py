@@ -138,8 +138,16 @@ class TokenFacts:
 class Connection:
     """An initialised module, a token found on it, a pool of logged-in sessions, our keys."""
 
-    def __init__(self, settings: TokenSettings, profile: Profile, pin: Pin, latch: PinLatch | None) -> None:
-        """Initialise, find the token, log in, find the keys.
+    def __init__(
+        self,
+        settings: TokenSettings,
+        profile: Profile,
+        pin: Pin,
+        latch: PinLatch | None,
+        *,
+        look_for_keys: bool = True,
+    ) -> None:
+        """Initialise, find the token, log in, find the keys unless told not to.
 
         Raises:
             TokenLost: No such token now.
@@ -168,7 +176,8 @@ class Connection:
             self._token, self.facts = self._find_token()
             with self.borrow() as session:
                 self._log_in(session)
-                self.keys = self._find_keys(session)
+                if look_for_keys:
+                    self.keys = self._find_keys(session)
             self._suite = self._make_suite()
         except BaseException:
             self.close()
@@ -225,15 +234,30 @@ class Connection:
             self._suite = self._make_suite()
             return self.keys
 
-    def generate_signing_pair(self, label: str) -> tuple[int, int]:
-        """Make a P-256 pair by its tables. Handles: public, private."""
+    def count_sessions(self, wanted: int) -> int:
+        """How many sessions the token lets us hold, ours included, up to `wanted`; they are closed again."""
+        held: list[_Session] = []
+        with self._changed:
+            ours = self._open
+        try:
+            while ours + len(held) < wanted:
+                held.append(self._open_session())
+        except CapacityExceeded:
+            pass
+        finally:
+            for session in held:
+                _close(session)
+        return ours + len(held)
+
+    def generate_signing_pair(self, label: str, *, store: bool) -> tuple[int, int]:
+        """Make a P-256 pair by its tables, on the token or for the session. Handles: public, private."""
         public, private = signing_tables(self._profile, label)
         with self.borrow() as session, translated("C_GenerateKeyPair"):
             parameters = session.p11.create_domain_parameters(
                 KeyType.EC, {Attribute.EC_PARAMS: P256_PARAMS}, local=True
             )
             made = parameters.generate_keypair(
-                store=True,
+                store=store,
                 label=label,
                 id=label.encode(),
                 public_template=_p11_template(public),
@@ -265,12 +289,8 @@ class Connection:
                 if self._idle:
                     return self._idle.pop()
                 self._open += 1
-                generation = self.generation
             try:
-                with translated("C_OpenSession"):
-                    # Read-write: some tokens have no other kind, and a PIN can log only one kind in at a time.
-                    p11 = self._token.open(rw=True)
-                return _Session(p11, int(p11.handle), generation)
+                return self._open_session()
             except BaseException as error:
                 with self._changed:
                     self._borrowed -= 1
@@ -281,6 +301,13 @@ class Connection:
                     self._changed.notify_all()
                 if not fewer_will_do:
                     raise
+
+    def _open_session(self) -> _Session:
+        generation = self.generation  # before: one that opens during a renewal counts as old
+        with translated("C_OpenSession"):
+            # Read-write: some tokens have no other kind, and a PIN can log only one kind in at a time.
+            p11 = self._token.open(rw=True)
+        return _Session(p11, int(p11.handle), generation)
 
     def _give_back(self, session: _Session) -> None:
         with self._changed:

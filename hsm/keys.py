@@ -277,6 +277,12 @@ class Objects:
         self._module = module
         self._session = session
 
+    def random(self, length: int) -> bytes:
+        """C_GenerateRandom."""
+        out = ffi.new("uint8_t[]", max(length, 1))
+        check(lib.hsm_random(self._module, self._session, out, length), "C_GenerateRandom")
+        return bytes(ffi.buffer(out, length))
+
     def generate(self, mechanism: int, table: Table) -> int:
         """C_GenerateKey."""
         template, handle = Template(table), ffi.new("unsigned long *")

@@ -90,7 +90,7 @@ def seal(bench: Bench, plaintext: LockedMemory, header: SealHeader, recovery_fin
             recovery_wrapped=recovery_wrapped,
             recovery_fingerprint=recovery_fingerprint,
         )
-        chunks = _encrypt(bench, key, plaintext, aad)
+        chunks = encrypt(bench, key, plaintext, aad)
     except HsmError:
         lib.hsm_destroy_object(bench.module, bench.session, key)  # the first failure is the one to report
         raise
@@ -134,7 +134,12 @@ def _new_share_key(bench: Bench, kek_version: int) -> tuple[int, bytes, bytes | 
     return int(key[0]), bytes(wrapped), oaep
 
 
-def _encrypt(bench: Bench, key: int, plaintext: LockedMemory, aad: bytes) -> tuple[Chunk, ...]:
+def encrypt(bench: Bench, key: int, plaintext: LockedMemory, aad: bytes) -> tuple[Chunk, ...]:
+    """Encrypt under a session key, chunk by chunk, by the IV rule of the profile.
+
+    Raises:
+        HsmError: As the token says.
+    """
     size = len(plaintext)
     lengths = [min(CHUNK_BYTES, size - start) for start in range(0, size, CHUNK_BYTES)]
     chunks, call = ffi.new("hsm_chunk[]", len(lengths)), ffi.new("const char **")

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Final, Self, TypeVar
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from hsm._direct import ffi, lib
 from hsm.blob import TIER, SealedBlob, SealHeader
@@ -23,16 +21,12 @@ from hsm.errors import (
     NotConforming,
     SessionLost,
     TokenLost,
-    check,
 )
 from hsm.keys import CKM_AES_KEY_GEN, Objects, SigningKey, kek_table, made_here, opened_key_table, signing_tables
 from hsm.pin import Pin, PinLatch
 from hsm.profiles import profile_named
 from hsm.sealing import Bench, LockedMemory, open_blob, seal
-
-P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-
-DIGEST_BYTES: Final = 32
+from hsm.signing import DIGEST_BYTES, sign, verify
 
 AMBIGUOUS: Final = frozenset({CKR.GENERAL_ERROR, CKR.FUNCTION_FAILED})
 """Codes by which some tokens mean a wrong tag and others that they are ill: SoftHSM 2.6 for one."""
@@ -62,7 +56,7 @@ class TokenStatus:
     locks: bool
 
 
-class _Plain:
+class Plain:
     """Memory for values that are no secret, in the form the sealing takes."""
 
     def __init__(self, content: int | bytes) -> None:
@@ -71,12 +65,14 @@ class _Plain:
 
     @property
     def address(self) -> int:
+        """Where it starts."""
         return int(ffi.cast("uintptr_t", self._buffer))
 
     def __len__(self) -> int:
         return self._length
 
     def matches(self, expected: bytes) -> bool:
+        """Whether it holds just this."""
         return hmac.compare_digest(bytes(ffi.buffer(self._buffer, self._length)), expected)
 
 
@@ -206,11 +202,11 @@ class Token:
 
     def sign_identity(self, digest: bytes) -> bytes:
         """ECDSA P-256 over a 32-byte digest: r||s, 64 bytes, low s."""
-        return self._attempt(lambda bench: _sign(bench, _present(bench.keys.identity, "identity"), digest))
+        return self._attempt(lambda bench: sign(bench, _present(bench.keys.identity, "identity").handle, digest))
 
     def sign_backup(self, digest: bytes) -> bytes:
         """Likewise, by the key that authenticates backups."""
-        return self._attempt(lambda bench: _sign(bench, _present(bench.keys.backup, "backup"), digest))
+        return self._attempt(lambda bench: sign(bench, _present(bench.keys.backup, "backup").handle, digest))
 
     def seal(self, plaintext: LockedMemory, header: SealHeader) -> SealedBlob:
         """Seal 1..786,432 bytes under a fresh share key and the newest KEK.
@@ -268,13 +264,7 @@ class Token:
 
     def random(self, length: int) -> bytes:
         """Random bytes of the token's own generator, for values that are public."""
-
-        def draw(bench: Bench) -> bytes:
-            out = ffi.new("uint8_t[]", max(length, 1))
-            check(lib.hsm_random(bench.module, bench.session, out, length), "C_GenerateRandom")
-            return bytes(ffi.buffer(out, length))
-
-        return self._attempt(draw)
+        return self._attempt(lambda bench: Objects(bench.module, bench.session).random(length))
 
     def _connected(self) -> Connection:
         connection = self._connection
@@ -304,7 +294,7 @@ class Token:
         canary = self._canary
         if canary is None:
             raise TokenLost("there is no KEK on the token")
-        opened = _Plain(_CANARY_BYTES)
+        opened = Plain(_CANARY_BYTES)
         self._attempt(lambda bench: open_blob(bench, canary.blob, CANARY_HEADER, lambda _: opened))
         if not opened.matches(canary.value):
             raise ModuleLost("the token opened a known value wrongly")
@@ -319,8 +309,8 @@ class Token:
         if not connection.keys.keks:
             return None
         value = secrets.token_bytes(_CANARY_BYTES)
-        blob = _attempt(connection, lambda bench: seal(bench, _Plain(value), CANARY_HEADER, self._recovery_fingerprint))
-        opened = _Plain(_CANARY_BYTES)
+        blob = _attempt(connection, lambda bench: seal(bench, Plain(value), CANARY_HEADER, self._recovery_fingerprint))
+        opened = Plain(_CANARY_BYTES)
         _attempt(connection, lambda bench: open_blob(bench, blob, CANARY_HEADER, lambda _: opened))
         if not opened.matches(value):
             raise NotConforming("the token does not open what it sealed")
@@ -339,7 +329,7 @@ class Token:
 
     def _make_signing_pair(self, connection: Connection, label: str) -> None:
         public, private = signing_tables(self._profile, label)
-        public_handle, private_handle = connection.generate_signing_pair(label)
+        public_handle, private_handle = connection.generate_signing_pair(label, store=True)
         with connection.bench() as (bench, _):
             objects = Objects(bench.module, bench.session)
             wrong = objects.differences(public_handle, public)
@@ -381,26 +371,12 @@ def _present(key: SigningKey | None, name: str) -> SigningKey:
     return key
 
 
-def _sign(bench: Bench, key: SigningKey, digest: bytes) -> bytes:
-    if len(digest) != DIGEST_BYTES:
-        raise ValueError(f"a digest of {DIGEST_BYTES} bytes is signed")
-    signature = ffi.new("uint8_t[]", 64)
-    check(lib.hsm_sign_p256(bench.module, bench.session, key.handle, digest, signature), "C_Sign")
-    raw = bytes(signature)
-    s = int.from_bytes(raw[32:])
-    # Of s and n - s, which verify alike, the low one: a signature has one form.
-    return raw[:32] + min(s, P256_ORDER - s).to_bytes(32)
-
-
 def _prove_pairs(bench: Bench) -> None:
     """What a private key signs, the public key of its label must verify."""
     digest = secrets.token_bytes(DIGEST_BYTES)
     for key in filter(None, (bench.keys.identity, bench.keys.backup)):
-        signature = _sign(bench, key, digest)
-        r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
-        public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key.public)
         try:
-            public.verify(utils.encode_dss_signature(r, s), digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+            verify(key.public, digest, sign(bench, key.handle, digest))
         except InvalidSignature as error:
             raise NotConforming("a private and a public key of one label do not belong together") from error
 

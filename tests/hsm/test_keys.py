@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from hsm import ModuleLost, NotConforming, Pin, Token, TokenLost, TokenSettings
 from hsm.connection import Connection
-from hsm.token import P256_ORDER
+from hsm.signing import P256_ORDER
 from tests.hsm.soft import SOFTHSM, SoftToken, make_token
 
 
