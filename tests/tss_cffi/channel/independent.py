@@ -64,9 +64,9 @@ class Identity:
         self._key = ec.derive_private_key(secret, ec.SECP256R1())
         self.public = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
 
-    def sign(self, digest: bytes, *, low: bool = True) -> bytes:
-        """r||s; with low s, or with the other one."""
-        algorithm = ec.ECDSA(Prehashed(SHA256()), deterministic_signing=True)
+    def sign(self, digest: bytes, *, low: bool = True, fresh: bool = False) -> bytes:
+        """r||s; with low s, or with the other one; fresh: with a nonce of its own."""
+        algorithm = ec.ECDSA(Prehashed(SHA256()), deterministic_signing=not fresh)
         r, s = decode_dss_signature(self._key.sign(digest, algorithm))
         if (s > P256_ORDER // 2) == low:
             s = P256_ORDER - s

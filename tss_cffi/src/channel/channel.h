@@ -78,6 +78,7 @@ struct tss_channel {
 
     tss_channel_fault fault;
     channel_statement evidence[2];
+    bool convicted; /* evidence holds both statements of somebody's equivocation */
     bool disputed; /* `dispute` becomes `fault` at dispute_ends_ms, if nothing better is found */
     tss_channel_fault dispute;
     uint64_t dispute_ends_ms;

@@ -135,11 +135,23 @@ static void fail_internal(tss_channel *c, const char *detail) {
     fail(c, &fault);
 }
 
+/* A signing whose party has sent its last message, and failed: the others may have the signature. */
+static bool awaits_signature(const tss_channel *c) {
+    uint16_t round = 0;
+    uint16_t rounds = 0;
+    if (!c->disputed || c->party == NULL || c->ceremony.kind != TSS_SIGNING) {
+        return false;
+    }
+    tss_party_round(c->party, &round, &rounds);
+    return tss_party_state(c->party) == TSS_FAILED && round == rounds;
+}
+
 /* Two statements of one seat that cannot both be honest: the one case in which a peer is convicted before everybody. */
 static void convict(tss_channel *c, size_t index, span first, span second, const char *what) {
-    if (c->fault.culprits_len != 0) {
+    if (c->convicted || c->fault.culprits_len != 0) {
         return;
     }
+    c->convicted = true;
     tss_channel_fault fault = fault_of(TSS_CHANNEL_EQUIVOCATION, seat_of(c, index));
     fault_blame(&fault, seat_of(c, index));
     detail_write(fault.detail, "%s, in two versions", what);
@@ -149,15 +161,19 @@ static void convict(tss_channel *c, size_t index, span first, span second, const
     }
     c->evidence[0].due = c->peers; /* so that all learn it, with the proof */
     c->evidence[1].due = c->peers;
-    c->fault.reason = TSS_CHANNEL_NONE; /* an earlier fault named nobody */
-    fail(c, &fault);
+    if (awaits_signature(c)) {
+        c->dispute = fault;
+    } else {
+        c->fault.reason = TSS_CHANNEL_NONE; /* an earlier fault named nobody */
+        fail(c, &fault);
+    }
 }
 
 static void fail_confirmation(tss_channel *c, size_t index) {
     tss_channel_fault fault = fault_of(TSS_CHANNEL_CONFIRMATION_DIFFERS, seat_of(c, index));
     const channel_statement *theirs = &c->members[index].confirmation;
     detail_write(fault.detail, "seat %u confirms another result", seat_of(c, index));
-    if (c->fault.reason == TSS_CHANNEL_NONE) {
+    if (!c->convicted && c->fault.reason == TSS_CHANNEL_NONE) {
         (void)statement_keep(&c->evidence[0], (span){theirs->data, theirs->len});
     }
     fail(c, &fault);
@@ -764,6 +780,9 @@ static tss_status receive_signature(tss_channel *c, size_t from, span frame, con
         return dropped(c, TSS_DROP_FULL);
     }
     if (c->state == TSS_CHANNEL_AGREED || c->state == TSS_CHANNEL_RUNNING) {
+        if (c->convicted && c->fault.reason == TSS_CHANNEL_NONE) {
+            c->fault = c->dispute;
+        }
         leave(c, TSS_CHANNEL_COMPLETE);
     }
     return counted(c);
@@ -939,7 +958,7 @@ static void answer_with_abort(tss_channel *c, size_t from) {
         return;
     }
     c->abort.due |= bit(from);
-    for (size_t i = 0; i < 2 && c->fault.reason == TSS_CHANNEL_EQUIVOCATION; i++) {
+    for (size_t i = 0; c->convicted && i < 2; i++) {
         c->evidence[i].due |= bit(from);
     }
     for (size_t i = 0; i < c->shown_len; i++) {
@@ -1197,7 +1216,7 @@ static bool statements_outgoing(tss_channel *c, tss_frame *frame) {
     if (c->started && statement_outgoing(c, &c->members[c->self].hello, frame)) {
         return true;
     }
-    for (size_t i = 0; c->fault.reason == TSS_CHANNEL_EQUIVOCATION && i < 2; i++) {
+    for (size_t i = 0; c->convicted && i < 2; i++) {
         if (statement_outgoing(c, &c->evidence[i], frame)) {
             return true;
         }
