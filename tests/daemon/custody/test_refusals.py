@@ -1,0 +1,519 @@
+"""What a captured tssd asks for in vain."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pytest
+
+from daemon.custody.client import Custodian, CustodyFailure
+from daemon.custody.wire import (
+    AbortUnknown,
+    BeginKeygen,
+    BeginSigning,
+    Begun,
+    CheckConfirmations,
+    Checkpoint,
+    Checkpointed,
+    ConfirmRow,
+    Doctor,
+    Done,
+    EditPins,
+    Forget,
+    Frame,
+    GetStatus,
+    InitToken,
+    NewestPins,
+    NewKekVersion,
+    OpenAndCheck,
+    Pins,
+    Prepare,
+    PreparedRow,
+    Request,
+    Reseal,
+    Resealed,
+    Revoke,
+    Seat,
+    ShareRow,
+    ShowCheckpoint,
+    SignedPins,
+    SignSuccession,
+    Statement,
+    Status,
+    Succeed,
+    VerifyPins,
+)
+from tests.daemon.custody.committee import Committee, begin_keygen, begin_signing, sign, signing_request
+from tests.daemon.custody.node import init, make_node
+
+PAIR = ("alice", "bob")
+
+
+async def refused(custodian: Custodian, request: Request, kind: str, field: str | None = None) -> str:
+    with pytest.raises(CustodyFailure) as caught:
+        await custodian.ask(request, Frame)
+    assert caught.value.kind == kind, caught.value
+    if field is not None:
+        assert caught.value.field == field, caught.value
+    return caught.value.message
+
+
+def signing(committee: Committee, share: Literal["sealed", "plain"] = "sealed") -> BeginSigning:
+    shares = committee.shares if share == "sealed" else committee.plain
+    return signing_request(committee, shares, "alice", PAIR, bytes(32), os.urandom(16))
+
+
+def keygen_request(committee: Committee, prepared: PreparedRow | None = None) -> BeginKeygen:
+    return BeginKeygen(
+        session=os.urandom(16),
+        party_id="alice-server",
+        share_id="new-share",
+        share_type="wallet",
+        protocol="gg18-v2",
+        channel="sealed",
+        committee=committee.seats(("alice", "bob", "carol")),
+        threshold=2,
+        prepared=prepared or committee.prepared["alice"][0],
+        known_fingerprints=(),
+        pins=committee.pins["alice"],
+    )
+
+
+# ---- Rows ----
+
+CHANGES: dict[str, Callable[[ShareRow], ShareRow]] = {
+    "share_id": lambda row: msgspec.structs.replace(row, share_id="share-other"),
+    "session": lambda row: msgspec.structs.replace(row, session=os.urandom(16)),
+    "share_type": lambda row: msgspec.structs.replace(row, share_type="admin"),
+    "public_key": lambda row: msgspec.structs.replace(
+        row, public_key=bytes([5 - row.public_key[0]]) + row.public_key[1:]
+    ),
+    "threshold": lambda row: msgspec.structs.replace(row, threshold=3),
+    "generation": lambda row: msgspec.structs.replace(row, generation=1),
+    "protocol": lambda row: msgspec.structs.replace(row, protocol="gg18-v3"),
+    "transcript": lambda row: msgspec.structs.replace(row, transcript=os.urandom(32)),
+    "result_digest": lambda row: msgspec.structs.replace(row, result_digest=os.urandom(32)),
+    "identities": lambda row: msgspec.structs.replace(
+        row, identities=(row.identities[0], row.identities[2], row.identities[1])
+    ),
+    "seat": lambda row: msgspec.structs.replace(
+        row,
+        seat=2,
+        committee=(
+            Seat(seat=1, party_id="bob-server"),
+            Seat(seat=2, party_id="alice-server"),
+            row.committee[2],
+        ),
+    ),
+    "seats": lambda row: msgspec.structs.replace(
+        row, committee=(*row.committee[:2], msgspec.structs.replace(row.committee[2], seat=9))
+    ),
+    "parties": lambda row: msgspec.structs.replace(
+        row, committee=(*row.committee[:2], msgspec.structs.replace(row.committee[2], party_id="eve-server"))
+    ),
+    "smaller committee": lambda row: msgspec.structs.replace(
+        row, committee=row.committee[:2], identities=row.identities[:2]
+    ),
+    "plain": lambda row: msgspec.structs.replace(row, channel="plain", identities=(), transcript=b"", confirmation=b""),
+    "confirmation": lambda row: msgspec.structs.replace(
+        row, confirmation=row.confirmation[:-1] + bytes([row.confirmation[-1] ^ 1])
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_changed_row_does_not_open(committee: Committee, change: str) -> None:
+    row = committee.shares["alice"].row
+    changed = CHANGES[change](row)
+    assert changed != row
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        await alice.ask(OpenAndCheck(row=row), Done)
+        await refused(alice, OpenAndCheck(row=changed), "altered")
+        await refused(alice, Reseal(row=changed), "altered")
+        with pytest.raises(CustodyFailure):
+            await alice.ask(ConfirmRow(row=changed), Statement)
+
+
+async def test_a_changed_sealed_part_does_not_open(committee: Committee) -> None:
+    row, other = committee.shares["alice"].row, committee.shares["bob"].row
+    sealed = row.sealed
+    chunk = sealed.chunks[0]
+    flipped = msgspec.structs.replace(chunk, data=bytes([chunk.data[0] ^ 1]) + chunk.data[1:])
+    variants = {
+        "of another node": other.sealed,
+        "flipped bit": msgspec.structs.replace(sealed, chunks=(flipped, *sealed.chunks[1:])),
+        "cut": msgspec.structs.replace(
+            sealed,
+            chunks=(*sealed.chunks[:-1], msgspec.structs.replace(sealed.chunks[-1], data=sealed.chunks[-1].data[:-1])),
+        ),
+        "none": msgspec.structs.replace(sealed, chunks=()),
+        "doubled": msgspec.structs.replace(sealed, chunks=sealed.chunks * 2),
+        "tag": msgspec.structs.replace(
+            sealed, chunks=(msgspec.structs.replace(chunk, auth_tag=bytes(16)), *sealed.chunks[1:])
+        ),
+        "iv": msgspec.structs.replace(
+            sealed, chunks=(msgspec.structs.replace(chunk, iv=bytes(12)), *sealed.chunks[1:])
+        ),
+        "wrapped key": msgspec.structs.replace(sealed, wrapped_key=bytes(40)),
+        "wrapped key of another": msgspec.structs.replace(sealed, wrapped_key=other.sealed.wrapped_key),
+        "format": msgspec.structs.replace(sealed, format=2),
+        "recovery": msgspec.structs.replace(sealed, recovery_wrapped=bytes(385), recovery_fingerprint=bytes(32)),
+    }
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        for name, variant in variants.items():
+            message = await refused(alice, OpenAndCheck(row=msgspec.structs.replace(row, sealed=variant)), "altered")
+            assert message, name
+        await refused(
+            alice,
+            OpenAndCheck(row=msgspec.structs.replace(row, sealed=msgspec.structs.replace(sealed, kek_version=9))),
+            "altered",
+        )
+        await alice.ask(OpenAndCheck(row=row), Done)
+
+
+async def test_a_row_of_another_node_is_not_ours(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        bob = committee.shares["bob"]
+        for request in (OpenAndCheck(row=bob.row), Reseal(row=bob.row), ConfirmRow(row=bob.row)):
+            await refused(alice, request, "refused", "party_id")
+        foreign = msgspec.structs.replace(signing(committee), row=bob.row, confirmations=bob.confirmations)
+        await refused(alice, foreign, "refused", "party_id")
+        relabelled = msgspec.structs.replace(bob.row, party_id="alice-server", seat=1)
+        await refused(alice, OpenAndCheck(row=relabelled), "altered")
+
+
+async def test_confirmations_are_verified_at_each_signing(committee: Committee) -> None:
+    share = committee.shares["alice"]
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        for kept in ((), share.confirmations[:2], share.confirmations[:2] * 2, (*share.confirmations[:2], b"")):
+            request = msgspec.structs.replace(signing(committee), confirmations=kept)
+            message = await refused(alice, request, "refused", "confirmations")
+            assert "not confirmed by" in message
+        # A changed row is nobody's: its confirmation is another share's.
+        changed = msgspec.structs.replace(share.row, result_digest=bytes(32))
+        check = CheckConfirmations(row=changed, confirmations=share.confirmations)
+        await refused(alice, check, "altered", "result_digest")
+        await refused(alice, CheckConfirmations(row=committee.plain["alice"].row, confirmations=()), "refused")
+
+
+async def test_a_resealed_share_is_the_same_share(committee: Committee) -> None:
+    async with committee.up("alice", "bob") as custodians:
+        alice = custodians["alice"]
+        row = committee.shares["alice"].row
+        status = await alice.ask(NewKekVersion(), Status)
+        assert status.kek_version == 2
+        resealed = (await alice.ask(Reseal(row=row), Resealed)).row
+        assert resealed.sealed.kek_version == 2
+        assert resealed.sealed.wrapped_key != row.sealed.wrapped_key
+        assert msgspec.structs.replace(resealed, sealed=row.sealed) == row
+        shares = committee.shares | {"alice": replace(committee.shares["alice"], row=resealed)}
+        await sign(committee, custodians, shares, os.urandom(32))
+
+
+# ---- Policy ----
+
+
+async def test_party_ids_are_the_policys(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        request = keygen_request(committee)
+        await refused(alice, msgspec.structs.replace(request, party_id="bob-server"), "refused", "party_id")
+        stranger = msgspec.structs.replace(request, party_id="mallory-server")
+        await refused(alice, stranger, "refused", "party_id")
+        for committee_, field in (
+            (request.committee[:1], "committee"),
+            (request.committee[::-1], "committee"),
+            ((*request.committee, Seat(seat=4, party_id="bob-server")), "committee"),
+            ((*request.committee, Seat(seat=70000, party_id="dave-server")), "committee"),
+            ((*request.committee, Seat(seat=4, party_id="dave")), "committee"),
+            (request.committee[1:], "party_id"),
+        ):
+            await refused(alice, msgspec.structs.replace(request, committee=committee_), "refused", field)
+        for threshold in (0, 1, 4):
+            await refused(alice, msgspec.structs.replace(request, threshold=threshold), "refused", "threshold")
+        notice = AbortUnknown(session=bytes(16), party_id="bob-server", seat=2, reason="restart")
+        await refused(alice, notice, "refused", "party_id")
+
+
+async def test_plain_only_where_the_policy_says_so(committee: Committee) -> None:
+    row = committee.plain["alice"].row
+    node = committee.nodes["alice"]
+    listed = node.tables
+    async with committee.up("alice") as custodians:
+        request = msgspec.structs.replace(keygen_request(committee), channel="plain", committee=row.committee[:2])
+        await refused(custodians["alice"], request, "refused", "channel")
+        other = msgspec.structs.replace(request, committee=row.committee, protocol="gg18-v3")
+        await refused(custodians["alice"], other, "refused")
+    node.tables = listed.replace("keygen = true", "")
+    node.write_config()
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        begun = await alice.ask(signing(committee, "plain"), Begun)
+        assert begun.plain
+        await alice.ask(Forget(ceremony=begun.ceremony), Done)
+        request = msgspec.structs.replace(keygen_request(committee), channel="plain")
+        await refused(alice, request, "refused", "channel")
+    node.tables = ""
+    node.write_config()
+    async with committee.up("alice") as custodians:
+        await refused(custodians["alice"], signing(committee, "plain"), "refused", "channel")
+
+
+async def test_the_rate_is_the_policys_and_outlives_a_restart(committee: Committee) -> None:
+    node = committee.nodes["alice"]
+    node.settings |= {"signings_per_minute": "2"}
+    node.write_config()
+    async with committee.up("alice", "bob") as custodians:
+        await sign(committee, custodians, committee.shares, bytes(32))
+        await sign(committee, custodians, committee.shares, bytes(32))
+    async with committee.up("alice", "bob") as custodians:
+        table = await begin_signing(committee, custodians, committee.shares, bytes(32))
+        await table.until("failed")
+        fault = table.progress["alice"].fault
+        assert fault is not None
+        assert fault.reason == "rate-limit"
+        fault = table.progress["bob"].fault
+        assert fault is not None
+        assert fault.reason == "aborted"
+        await refused(custodians["alice"], signing(committee, "plain"), "rate")
+
+
+async def test_ceremonies_are_as_many_as_the_arena_has_room_for(committee: Committee) -> None:
+    node = committee.nodes["alice"]
+    node.settings |= {"arena_mib": "2"}
+    node.write_config()
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        begun = [await alice.ask(signing(committee), Begun) for _ in range(4)]
+        await refused(alice, signing(committee), "busy")
+        await alice.ask(Forget(ceremony=begun[0].ceremony), Done)
+        await alice.ask(signing(committee), Begun)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        InitToken(),
+        Doctor(),
+        EditPins(pins=None, action="add", node="eve", identity=b"\2" * 33, patterns=("*-server",)),
+        SignSuccession(successor=b"\2" * 33),
+    ],
+    ids=lambda request: type(request).__name__,
+)
+async def test_an_operators_requests_need_an_operator(committee: Committee, request_: Request) -> None:
+    async with committee.up("alice") as custodians:
+        message = await refused(custodians["alice"], request_, "refused")
+        assert "tssctl" in message
+
+
+async def test_an_operators_custodian_serves_no_service(committee: Committee) -> None:
+    async with committee.nodes["alice"].custodian(operator=True) as operator:
+        for request in (
+            signing(committee),
+            keygen_request(committee),
+            OpenAndCheck(row=committee.shares["alice"].row),
+            Reseal(row=committee.shares["alice"].row),
+            Checkpoint(audit_count=1, audit_head=bytes(32)),
+            Revoke(share_id="x"),
+            Prepare(protocol="gg18-v2", milliseconds=1),
+        ):
+            await refused(operator, request, "refused")
+        message = await refused(operator, InitToken(), "token")
+        assert "exist already" in message
+
+
+# ---- Memory ----
+
+
+async def test_a_revoked_share_stays_revoked(committee: Committee) -> None:
+    row = committee.shares["alice"].row
+    async with committee.up("alice") as custodians:
+        await custodians["alice"].ask(Revoke(share_id=row.share_id), Done)
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        await alice.ask(Revoke(share_id=row.share_id), Done)
+        await refused(alice, signing(committee), "refused", "share_id")
+        for request in (OpenAndCheck(row=row), Reseal(row=row), ConfirmRow(row=row)):
+            await refused(alice, request, "refused", "row.share_id")
+
+
+async def test_a_share_revoked_after_the_hello_is_not_opened(committee: Committee) -> None:
+    async with committee.up(*PAIR) as custodians:
+        table = await begin_signing(committee, custodians, committee.shares, bytes(32))
+        await custodians["alice"].ask(Revoke(share_id=committee.shares["alice"].row.share_id), Done)
+        await table.until("failed")
+        fault = table.progress["alice"].fault
+        assert fault is not None
+        assert fault.reason == "refused"
+
+
+@pytest.mark.parametrize("how", ["missing", "older"])
+async def test_a_state_put_back_is_refused(committee: Committee, tmp_path: Path, how: str) -> None:
+    node = committee.nodes["alice"]
+    shutil.copytree(node.state, tmp_path / "older")
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        await alice.ask(Revoke(share_id="some-share"), Done)
+        checkpoint = await alice.ask(Checkpoint(audit_count=12, audit_head=b"\7" * 32), Checkpointed)
+        await alice.ask(ShowCheckpoint(checkpoint=checkpoint), Done)
+        forged = msgspec.structs.replace(checkpoint, chain_count=0, chain_head=bytes(32))
+        await refused(alice, ShowCheckpoint(checkpoint=forged), "refused", "checkpoint.signature")
+        await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+    shutil.rmtree(node.state)
+    if how == "older":
+        shutil.copytree(tmp_path / "older", node.state)
+    async with committee.up("alice", "bob") as custodians:
+        alice = custodians["alice"]
+        table = await begin_signing(committee, custodians, committee.shares, bytes(32)) if how == "older" else None
+        message = await refused(alice, ShowCheckpoint(checkpoint=checkpoint), "refused")
+        assert "checkpoint" in message
+        await refused(alice, Revoke(share_id="another"), "refused")
+        if table is not None:
+            await table.until("failed")
+
+
+# ---- Pins ----
+
+
+async def test_an_older_list_of_pins_is_refused(committee: Committee) -> None:
+    node, old = committee.nodes["alice"], committee.pins["alice"]
+    async with node.custodian(operator=True) as operator:
+        newer = await operator.ask(EditPins(pins=old, action="remove", node="carol", identity=None, patterns=()), Pins)
+    assert newer.number == 3
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        assert await alice.ask(NewestPins(), Pins) == newer
+        assert await alice.ask(VerifyPins(pins=newer.signed), Pins) == newer
+        message = await refused(alice, VerifyPins(pins=old), "refused", "pins")
+        assert "older" in message
+        await refused(alice, signing(committee), "refused", "pins")
+        with_newer = msgspec.structs.replace(signing(committee), pins=newer.signed)
+        begun = await alice.ask(with_newer, Begun)
+        assert begun.frames
+        with_carol = msgspec.structs.replace(with_newer, session=os.urandom(16), signers=(1, 3))
+        message = await refused(alice, with_carol, "refused", "pins")
+        assert "carol-server" in message
+    # The file of the state directory does not decide alone: the chain remembers the number.
+    (node.state / "pins").unlink()
+    async with committee.up("alice") as custodians:
+        await refused(custodians["alice"], VerifyPins(pins=old), "refused", "pins")
+
+
+async def test_pins_are_ours_alone(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        await refused(alice, VerifyPins(pins=committee.pins["bob"]), "refused", "pins.signature")
+        own = committee.pins["alice"]
+        longer = SignedPins(body=own.body + b"\0", signature=own.signature)
+        await refused(alice, VerifyPins(pins=longer), "refused", "pins.signature")
+        await refused(alice, msgspec.structs.replace(signing(committee), pins=committee.pins["bob"]), "refused")
+
+
+async def test_an_operator_edits_pins(committee: Committee) -> None:
+    node = committee.nodes["alice"]
+    bob, carol = committee.identities["bob"], committee.identities["carol"]
+    async with node.custodian(operator=True) as operator:
+
+        def edit(
+            action: Literal["add", "replace", "remove"], name: str, identity: bytes | None, *patterns: str
+        ) -> EditPins:
+            return EditPins(pins=None, action=action, node=name, identity=identity, patterns=patterns)
+
+        for request, field in (
+            (edit("add", "bob", bob, "bob-*"), "node"),
+            (edit("replace", "dave", bob, "dave-*"), "node"),
+            (edit("remove", "dave", None), "node"),
+            (edit("add", "dave", bob, "dave-*"), "pins.identity"),
+            (edit("add", "dave", committee.identities["alice"], "dave-*"), "pins.identity"),
+            (edit("add", "dave", None, "dave-*"), "identity"),
+            (edit("add", "dave", b"\2" * 32, "dave-*"), "pins.identity"),
+            (edit("add", "dave", b"\xff" * 33, "dave-*"), "pins.identity"),
+            (edit("replace", "bob", bob), "pins.patterns"),
+            (edit("replace", "bob", bob, "b b"), "pins.patterns"),
+            (edit("replace", "bob", bob, "bob-*", "bob-*"), "pins.patterns"),
+        ):
+            await refused(operator, request, "refused", field)
+        replaced = await operator.ask(edit("replace", "bob", bob, "carol-*", "bob-*"), Pins)
+        assert replaced.pins[0].patterns == ("bob-*", "carol-*")
+    async with committee.up("alice") as custodians:
+        request_ = msgspec.structs.replace(signing(committee), pins=replaced.signed)
+        await custodians["alice"].ask(request_, Begun)
+        ambiguous = msgspec.structs.replace(request_, session=os.urandom(16), signers=(1, 3))
+        message = await refused(custodians["alice"], ambiguous, "refused", "pins")
+        assert "bob, carol" in message
+    assert carol
+
+
+async def test_a_successor_takes_a_pins_place(committee: Committee, tmp_path: Path) -> None:
+    successor = await init(make_node(tmp_path / "successor", "bob-server"))
+    async with committee.nodes["bob"].custodian(operator=True) as operator:
+        statement = (await operator.ask(SignSuccession(successor=successor), Statement)).data
+    async with committee.up("alice", "carol") as custodians:
+        alice = custodians["alice"]
+        pins = committee.pins["alice"]
+        flipped = statement[:-1] + bytes([statement[-1] ^ 1])
+        await refused(alice, Succeed(pins=pins, statement=flipped), "refused", "statement")
+        await refused(alice, Succeed(pins=pins, statement=statement[:-1]), "refused", "statement")
+        after = await alice.ask(Succeed(pins=pins, statement=statement), Pins)
+        assert {pin.node: pin.identity for pin in after.pins} == {
+            "bob": successor,
+            "carol": committee.identities["carol"],
+        }
+        # Bob's old key is pinned no more, so what it signs says nothing; nor does a list of before.
+        await refused(alice, Succeed(pins=after.signed, statement=statement), "refused", "statement")
+        await refused(alice, Succeed(pins=pins, statement=statement), "refused", "pins")
+        # A successor must not be somebody else.
+        async with committee.nodes["bob"].custodian(operator=True) as operator:
+            theft = (await operator.ask(SignSuccession(successor=committee.identities["carol"]), Statement)).data
+        await refused(custodians["carol"], Succeed(pins=committee.pins["carol"], statement=theft), "refused")
+
+
+async def test_two_seats_of_one_node_are_refused(committee: Committee) -> None:
+    async with committee.nodes["alice"].custodian(operator=True) as operator:
+        removed = await operator.ask(
+            EditPins(pins=None, action="remove", node="carol", identity=None, patterns=()), Pins
+        )
+        both = await operator.ask(
+            EditPins(
+                pins=removed.signed,
+                action="replace",
+                node="bob",
+                identity=committee.identities["bob"],
+                patterns=("bob-server", "carol-server"),
+            ),
+            Pins,
+        )
+    async with committee.up("alice") as custodians:
+        request = msgspec.structs.replace(keygen_request(committee), pins=both.signed)
+        await refused(custodians["alice"], request, "refused", "committee")
+
+
+async def test_foreign_pre_parameters_are_refused(committee: Committee) -> None:
+    async with committee.up(*PAIR, "carol") as custodians:
+        committee.prepared["alice"].append(committee.prepared["bob"][0])
+        table = await begin_keygen(committee, custodians)
+        await table.until("failed")
+        fault = table.progress["alice"].fault
+        assert fault is not None
+        assert fault.reason == "share-altered"
+        wrong = msgspec.structs.replace(committee.prepared["alice"][0], protocol="gg18-v3")
+        await refused(custodians["alice"], keygen_request(committee, wrong), "refused", "prepared.protocol")
+
+
+async def test_status_tells_of_the_memory(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        status = await custodians["alice"].ask(GetStatus(), Status)
+    assert status.state == "ready"
+    assert status.identity == committee.identities["alice"]
+    assert status.pins_number == 2
+    assert status.chain_count > 0
+    assert status.plain_committees == 1
+    assert (status.tier, status.kek_version) == ("A", 1)
