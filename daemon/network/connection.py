@@ -27,6 +27,16 @@ def delays(first: float = 0.1, longest: float = 15.0) -> Iterator[float]:
         bound = min(2 * bound, longest)
 
 
+def why(error: BaseException) -> str:
+    """What really went wrong: libraries wrap the operating system's and TLS's words in errors without any."""
+    deepest: BaseException | None = error
+    while deepest is not None:
+        if str(deepest):
+            return str(deepest)
+        deepest = deepest.__cause__ or deepest.__context__
+    return type(error).__name__
+
+
 def tls_context(tls: TlsSettings) -> ssl.SSLContext:
     """TLS 1.2 or newer, host name checked; only the pinned authority is believed where one is named.
 

@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from daemon.errors import Declined, InvalidValue, Misspoken, Unreachable
-from daemon.network.connection import tls_context
+from daemon.network.connection import tls_context, why
 from daemon.session import SessionType
 from daemon.values import COMMITTEE_MAX, MessageHash, PartyId, PublicKey, SessionId, Threshold
 
@@ -139,7 +139,7 @@ class Coordinator:
         except httpx.InvalidURL as error:
             raise Misspoken(f"the coordinator's address cannot be used: {error}") from None
         except httpx.HTTPError as error:
-            raise Unreachable(f"the coordinator cannot be reached: {str(error) or type(error).__name__}") from None
+            raise Unreachable(f"the coordinator cannot be reached: {why(error)}") from None
         if response.is_success:
             return answer
         said = answer[:200].decode(errors="replace")

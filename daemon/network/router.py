@@ -20,7 +20,7 @@ import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, wrap_client_stream
 
 from daemon.errors import Declined, Unreachable
-from daemon.network.connection import delays, tls_context
+from daemon.network.connection import delays, tls_context, why
 
 if TYPE_CHECKING:
     import ssl
@@ -244,7 +244,7 @@ class Router:
             ended = _first(group)
         if isinstance(ended, ConnectionRejected):
             raise _rejected(ended.status_code)
-        raise Unreachable(f"the router cannot be reached: {str(ended) or type(ended).__name__}")
+        raise Unreachable(f"the router cannot be reached: {'it hung up' if ended is None else why(ended)}")
 
     async def _ping(self, socket: WebSocketConnection) -> None:
         """Notice a connection that is dead without having been closed."""

@@ -129,7 +129,8 @@ class Store:
                 if not job.done:
                     batch = list(self._queue)
                     self._queue.clear()
-                    await trio.to_thread.run_sync(_transact, self._writer, batch)
+                    with trio.CancelScope(shield=True):  # the batch is also others'
+                        await trio.to_thread.run_sync(_transact, self._writer, batch)
         except trio.Cancelled:
             if job in self._queue:
                 self._queue.remove(cast("_Write[object]", job))
@@ -280,12 +281,12 @@ class Store:
         party_id = (await self.session(session_id, party_id)).party_id
         while True:
             changed = self._changed.setdefault((session_id, party_id), trio.Event())
+            over = (await self.session(session_id, party_id)).status.final
             for entry in await self.journal(session_id, party_id, after):
                 after = entry.number
                 yield entry
-                if entry.step in STATUS_OF:
-                    return
-            if (await self.session(session_id, party_id)).status.final:
+                over |= entry.step in STATUS_OF
+            if over:
                 return
             await changed.wait()
 
@@ -780,7 +781,9 @@ def _transact(connection: sqlite3.Connection, batch: list[_Write[object]]) -> No
             connection.execute("SAVEPOINT job")
             try:
                 job.result = job.act(connection)
-            except (DaemonError, sqlite3.IntegrityError) as error:
+            except Exception as error:
+                if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                    raise
                 job.error = error
                 connection.execute("ROLLBACK TO job")
             connection.execute("RELEASE job")

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from daemon.network.coordinator import open_coordinator
+from daemon.network.publisher import _append, publish_events, publish_reports
+from daemon.settings import CoordinatorSettings
+from daemon.shares.store import Store, open_store
+from daemon.values import PublicKey
+from localnet.coordinator import Coordinator as Reference
+from localnet.coordinator import CoordinatorRefused
+from tests.daemon.shares.samples import KEY, OTHER_KEY, active_share
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+THIRD_KEY = PublicKey.parse("02f9308a019258c31049344f85f89d5229b531c845836f99b08601f113bce036f9")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(tmp_path / "tssd.db") as opened:
+        yield opened
+
+
+async def until_empty(store: Store, kind: str) -> None:
+    while await store.waiting(kind):  # noqa: ASYNC110  the publisher tells nobody when it is done
+        await trio.sleep(0.01)
+
+
+class Scripted(Reference):
+    """Takes any report, in whatever way the script says: status by public key, 200 where nothing is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: dict[str, list[int]] = {}
+        self.seen: list[str] = []
+
+    def report(self, report: object) -> None:
+        key = str(getattr(report, "public_key", ""))
+        self.seen.append(key)
+        status = (self.answers.get(key) or [200]).pop(0)
+        if status != 200:
+            raise CoordinatorRefused(status, "scripted")
+
+
+async def published(store: Store, reference: Scripted) -> None:
+    async with (
+        reference.serving() as url,
+        open_coordinator(CoordinatorSettings(url=url)) as coordinator,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(publish_reports, store, coordinator)
+        with trio.fail_after(10):
+            await until_empty(store, "report")
+        nursery.cancel_scope.cancel()
+
+
+async def test_reports_leave_in_order_and_once(store: Store) -> None:
+    for key in (KEY, OTHER_KEY, THIRD_KEY):
+        await active_share(store, key)
+    reference = Scripted()
+    await published(store, reference)
+    assert reference.seen == [str(KEY), str(OTHER_KEY), str(THIRD_KEY)]
+
+
+async def test_a_coordinator_that_is_down_delays_and_loses_nothing(store: Store) -> None:
+    await active_share(store, KEY)
+    await active_share(store, OTHER_KEY)
+    reference = Scripted()
+    reference.answers = {str(KEY): [503, 502, 200], str(OTHER_KEY): [503]}
+    await published(store, reference)
+    assert reference.seen.count(str(KEY)) == 3
+    assert reference.seen.count(str(OTHER_KEY)) == 2
+
+
+async def test_a_refused_report_is_marked_and_does_not_hold_up_the_others(store: Store) -> None:
+    await active_share(store, KEY)
+    await active_share(store, OTHER_KEY)
+    reference = Scripted()
+    reference.answers = {str(KEY): [409]}
+    await published(store, reference)
+    assert reference.seen == [str(KEY), str(OTHER_KEY)]
+    refusals = [row for row in await store.audit_rows(0, 100) if row.action == "report-refused"]
+    assert "409" in str(refusals[0].subject["why"])
+
+
+async def test_a_report_that_comes_later_wakes_the_publisher(store: Store) -> None:
+    reference = Scripted()
+    async with (
+        reference.serving() as url,
+        open_coordinator(CoordinatorSettings(url=url)) as coordinator,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(publish_reports, store, coordinator)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        await active_share(store)
+        with trio.fail_after(10):
+            await until_empty(store, "report")
+        nursery.cancel_scope.cancel()
+    assert reference.seen == [str(KEY)]
+
+
+def lines(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+async def test_events_are_lines_in_order(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    row = await active_share(store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish_events, store, file)
+        with trio.fail_after(10):
+            await until_empty(store, "event")
+        await active_share(store, OTHER_KEY)
+        with trio.fail_after(10):
+            await until_empty(store, "event")
+        nursery.cancel_scope.cancel()
+    found = lines(file)
+    assert [line["type"] for line in found] == ["ShareCreated", "KeygenCompleted"] * 2
+    assert found[0]["shareId"] == row.share_id
+    assert [line["number"] for line in found] == [event.number for event in await store.events(0, 100)]
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, 200])
+async def test_a_line_that_a_crash_cut_short_is_replaced(store: Store, tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "events.jsonl"
+    await active_share(store)
+    await trio.to_thread.run_sync(_append, file, await store.waiting("event"))
+    whole = file.read_bytes()
+    first = whole.index(b"\n") + 1
+    file.write_bytes(whole[: first + cut])  # the second was being written; neither was marked
+    await trio.to_thread.run_sync(_append, file, (await store.waiting("event"))[1:])
+    assert file.read_bytes() == whole
+
+
+async def test_a_file_that_cannot_be_written_is_tried_again(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "later" / "events.jsonl"
+    await active_share(store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish_events, store, file)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert await store.waiting("event")
+        file.parent.mkdir()
+        with trio.fail_after(10):
+            await until_empty(store, "event")
+        nursery.cancel_scope.cancel()
+    assert len(lines(file)) == 2
+
+
+async def test_a_link_is_not_followed(store: Store, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("")
+    (tmp_path / "events.jsonl").symlink_to(target)
+    await active_share(store)
+    with pytest.raises(OSError, match="symbolic"):
+        await trio.to_thread.run_sync(_append, tmp_path / "events.jsonl", await store.waiting("event"))
