@@ -36,8 +36,8 @@ class Outcome(NamedTuple):
 def hold(
     parties: Mapping[int, Party],
     *,
-    evil: int = 0,
-    changes: Mapping[str, Change] | None = None,
+    changes: Mapping[int, Mapping[str, Change]] | None = None,
+    log: list[Posted] | None = None,
     order: random.Random | None = None,
     repeats: int = 1,
 ) -> Outcome:
@@ -45,15 +45,23 @@ def hold(
 
     Args:
         parties: By seat.
-        evil: The seat whose messages `changes` bends, by message type.
+        changes: What malicious seats do to their messages, by seat and message type.
+        log: Gets all messages when they are posted, so that a malicious seat can read them before it sends its own.
         order: Draws the next message; without it the oldest goes first.
         repeats: How often each message is delivered.
     """
     faults: dict[int, Fault] = {}
     sent: list[Posted] = []
     post: list[Posted] = []
+
+    def collect(seat: int) -> None:
+        fresh = _posted(parties, seat, (changes or {}).get(seat, {}))
+        post.extend(fresh)
+        if log is not None:
+            log.extend(fresh)
+
     for seat in parties:
-        post += _posted(parties, seat, changes if seat == evil else None)
+        collect(seat)
     while post:
         posted = post.pop(order.randrange(len(post)) if order else 0)
         sent.append(posted)
@@ -64,23 +72,25 @@ def hold(
                 faults[posted.to] = error.fault
             except core.PartyFinal:
                 pass
-        post += _posted(parties, posted.to, changes if posted.to == evil else None)
+        collect(posted.to)
     return Outcome(faults, sent)
 
 
-def _posted(parties: Mapping[int, Party], seat: int, changes: Mapping[str, Change] | None) -> list[Posted]:
+def _posted(parties: Mapping[int, Party], seat: int, changes: Mapping[str, Change]) -> list[Posted]:
     """What a seat sends now, one for each receiver."""
     out = []
     for message in parties[seat].outgoing():
         for to in parties:
             if to == seat or message.to not in {None, to}:
                 continue
-            wire: Wire | None = Wire.parse(message.data) if changes else None
-            if changes and wire and wire.type in changes:
-                wire = changes[wire.type](wire, to)
-                if wire is None:
+            data = message.data
+            if changes:
+                wire = Wire.parse(data)
+                changed = changes[wire.type](wire, to) if wire.type in changes else wire
+                if changed is None:
                     continue
-            out.append(Posted(seat, to, message.message_class, wire.encode() if wire else message.data))
+                data = changed.encode()
+            out.append(Posted(seat, to, message.message_class, data))
     return out
 
 

@@ -1,0 +1,230 @@
+"""GG18's provers in plain Python, for a malicious party: every choice can be made for it, every element shifted.
+
+They keep to the equations a verifier checks: a choice out of range is refused by the range check and nothing else.
+`shift` adds to an element by its place: to a commitment before it is hashed, as if it had been transmitted so.
+"""
+
+from __future__ import annotations
+
+import random
+from math import isqrt
+from typing import TYPE_CHECKING, Final
+
+from tests.interop.gg18 import (
+    DLN_ITERATIONS,
+    MOD_ITERATIONS,
+    G,
+    Point,
+    Q,
+    Ring,
+    add,
+    hash_ints,
+    hash_tagged,
+    jacobi,
+    mul,
+    paillier_challenges,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_DICE: Final = random.Random(0)  # malice need not be unpredictable
+
+Shift = dict[int, int]
+
+
+def _chosen(choices: Mapping[str, int], bounds: Mapping[str, int]) -> dict[str, int]:
+    return {name: choices.get(name, _DICE.randrange(1, bound)) for name, bound in bounds.items()}
+
+
+def _shifted(elements: Sequence[int], shift: Shift, first: int = 0) -> list[int]:
+    return [element + shift.get(place, 0) for place, element in enumerate(elements, start=first)]
+
+
+def _crt(residue_p: int, p: int, residue_q: int, q: int) -> int:
+    return (residue_p * q * pow(q, -1, p) + residue_q * p * pow(p, -1, q)) % (p * q)
+
+
+def dln(tag: bytes | None, h: tuple[int, int], n: int, *, x: int, order: int, shift: Shift | None = None) -> list[int]:
+    """h[1] = h[0]^x modulo n; order is that of h[0]."""
+    h1, h2 = h
+    shift = shift or {}
+    a = [_DICE.randrange(order) for _ in range(DLN_ITERATIONS)]
+    alpha = _shifted([pow(h1, each, n) for each in a], shift, 1)
+    hashed = (h1, h2, n, *alpha)
+    c = hash_ints(*hashed) if tag is None else hash_tagged(tag, *hashed)
+    t = [(each + (c >> k & 1) * x) % order for k, each in enumerate(a)]
+    return [
+        DLN_ITERATIONS + shift.get(0, 0),
+        *alpha,
+        DLN_ITERATIONS + shift.get(DLN_ITERATIONS + 1, 0),
+        *_shifted(t, shift, DLN_ITERATIONS + 2),
+    ]
+
+
+def _fourth_root(y: int, p: int) -> int:
+    """Of y or -y, for a prime p = 3 mod 4."""
+    return pow(y if jacobi(y, p) != -1 else -y, ((p + 1) // 4) ** 2, p)
+
+
+def mod(ctx: bytes, p: int, q: int, *, w: int | None = None, shift: Shift | None = None) -> list[int]:
+    """N = p q is a Paillier-Blum modulus. With w a multiple of p: the forgery that Jacobi symbol != 1 let through."""
+    n, shift = p * q, shift or {}
+    phi = (p - 1) * (q - 1)
+    if w is None:
+        w = next(each for each in iter(lambda: _DICE.randrange(1, n), 0) if jacobi(each, n) == -1)
+    w += shift.get(0, 0)
+    xs, zs, ys = [], [], list[int]()
+    a = b = 1 << MOD_ITERATIONS
+    for k in range(MOD_ITERATIONS):
+        y = hash_tagged(ctx, w, n, *ys) % n
+        ys.append(y)
+        zs.append(pow(y, pow(n, -1, phi), n))
+        for a_k, b_k in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            square = pow(-1, a_k) * pow(w, b_k) * y % n
+            if jacobi(square, p) != -1 and jacobi(square, q) != -1 and (w % p or b_k):
+                xs.append(_crt(_fourth_root(square, p), p, _fourth_root(square, q), q))
+                a, b = a | a_k << k, b | b_k << k
+                break
+        else:
+            xs.append(2)
+    return [w, *_shifted([*xs, a, b, *zs], shift, 1)]
+
+
+def mod_of_prime(ctx: bytes, p: int) -> list[int]:
+    """A mod proof over a prime p = 3 mod 4, which satisfies every equation."""
+    w = next(each for each in range(2, p) if jacobi(each, p) == -1)
+    ys = list[int]()
+    xs, a = [], 1 << MOD_ITERATIONS
+    for k in range(MOD_ITERATIONS):
+        y = hash_tagged(ctx, w, p, *ys) % p
+        ys.append(y)
+        a |= (jacobi(y, p) == -1) << k
+        xs.append(_fourth_root(y, p))
+    return [w, *xs, a, 1 << MOD_ITERATIONS, *(pow(y, pow(p, -1, p - 1), p) for y in ys)]
+
+
+def fac(
+    ctx: bytes, p0: int, q0: int, ring: Ring, choices: Mapping[str, int] | None = None, shift: Shift | None = None
+) -> list[int]:
+    """N0 = p0 q0 has no small factor, in the verifier's ring."""
+    shift, n0, nc = shift or {}, p0 * q0, ring.nt
+    root = Q**3 * isqrt(n0)
+    bounds = {"alpha": root, "beta": root, "mu": Q * nc, "nu": Q * nc, "x": Q**3 * nc, "y": Q**3 * nc}
+    made = _chosen(choices or {}, bounds | {"sigma": Q * n0 * nc, "r": Q**3 * n0 * nc})
+    big_q = ring.commit(q0, made["nu"])
+    first = _shifted(
+        [
+            ring.commit(p0, made["mu"]),
+            big_q,
+            ring.commit(made["alpha"], made["x"]),
+            ring.commit(made["beta"], made["y"]),
+            pow(big_q, made["alpha"], nc) * pow(ring.h2, made["r"], nc) % nc,
+            made["sigma"],
+        ],
+        shift,
+    )
+    e = hash_tagged(ctx, n0, nc, ring.h1, ring.h2, *first) % Q
+    responses = [
+        e * p0 + made["alpha"],
+        e * q0 + made["beta"],
+        e * made["mu"] + made["x"],
+        e * made["nu"] + made["y"],
+        e * (first[5] - made["nu"] * p0) + made["r"],
+    ]
+    return [*first, *_shifted(responses, shift, 6)]
+
+
+def paillier(k: int, p: int, q: int, y: Point, shift: Shift | None = None) -> list[int]:
+    """N = p q is coprime to the order of its unit group."""
+    n = p * q
+    root = pow(n, -1, (p - 1) * (q - 1))
+    return _shifted([pow(x, root, n) for x in paillier_challenges(k, n, y)], shift or {})
+
+
+def range_alice(
+    ctx: bytes | None, n: int, ring: Ring, choices: Mapping[str, int] | None = None, shift: Shift | None = None
+) -> tuple[int, list[int]]:
+    """An encryption of m under n, and that m is small, in the receiver's ring."""
+    shift, nt = shift or {}, ring.nt
+    bounds = {"m": Q, "r": n, "alpha": Q**3, "beta": n, "gamma": Q**3 * nt, "rho": Q * nt}
+    made = _chosen(choices or {}, bounds)
+    n2 = n * n
+    c = (1 + made["m"] * n) * pow(made["r"], n, n2) % n2
+    first = _shifted(
+        [
+            ring.commit(made["m"], made["rho"]),
+            (1 + made["alpha"] * n) * pow(made["beta"], n, n2) % n2,
+            ring.commit(made["alpha"], made["gamma"]),
+        ],
+        shift,
+    )
+    hashed = (n, n + 1, *ring.prefix, c, *first)
+    e = (hash_ints(*hashed) if ctx is None else hash_tagged(ctx, *hashed)) % Q
+    responses = [
+        pow(made["r"], e, n) * made["beta"] % n,
+        e * made["m"] + made["alpha"],
+        e * made["rho"] + made["gamma"],
+    ]
+    return c, [*first, *_shifted(responses, shift, 3)]
+
+
+def bob(
+    ctx: bytes,
+    n: int,
+    ring: Ring,
+    c1: int,
+    *,
+    x_point: bool,
+    stated: Point | None = None,
+    choices: Mapping[str, int] | None = None,
+    shift: Shift | None = None,
+) -> tuple[int, list[int]]:
+    """c2 = c1^x Enc(y) and x, y are small, under Alice's n in her ring; with x_point also that x G is `stated`."""
+    shift, nt, n2 = shift or {}, ring.nt, n * n
+    bounds = {"x": Q, "y": Q**5, "r": n, "alpha": Q**3, "beta": n, "gamma": Q**7}
+    bounds |= {"rho": Q * nt, "sigma": Q * nt, "tau": Q**3 * nt, "rho_prime": Q**3 * nt}
+    made = _chosen(choices or {}, bounds)
+    c2 = pow(c1, made["x"], n2) * (1 + made["y"] * n) * pow(made["r"], n, n2) % n2
+    first = _shifted(
+        [
+            ring.commit(made["x"], made["rho"]),
+            ring.commit(made["alpha"], made["rho_prime"]),
+            ring.commit(made["y"], made["sigma"]),
+            pow(c1, made["alpha"], n2) * (1 + made["gamma"] * n) * pow(made["beta"], n, n2) % n2,
+            ring.commit(made["gamma"], made["tau"]),
+        ],
+        shift,
+    )
+    u: tuple[int, ...] = ()
+    x: tuple[int, ...] = ()
+    if x_point:
+        u = tuple(mul(made["alpha"], G) or ())
+        x = tuple(stated or mul(made["x"], G) or ())
+    e = hash_tagged(ctx, n, n + 1, *ring.prefix, *x, c1, c2, *u, *first) % Q
+    responses = [
+        pow(made["r"], e, n) * made["beta"] % n,
+        e * made["x"] + made["alpha"],
+        e * made["rho"] + made["rho_prime"],
+        e * made["y"] + made["gamma"],
+        e * made["sigma"] + made["tau"],
+        *u,
+    ]
+    return c2, [*first, *_shifted(responses, shift, 5)]
+
+
+def schnorr(ctx: bytes, x: int, shift: Shift | None = None) -> list[int]:
+    """The prover knows x, for X = x G."""
+    a = _DICE.randrange(1, Q)
+    alpha = mul(a, G) or G
+    c = hash_tagged(ctx, *(mul(x, G) or ()), *G, *alpha) % Q
+    return _shifted([*alpha, (a + c * x) % Q], shift or {})
+
+
+def v_schnorr(ctx: bytes, s: int, el: int, r: Point, shift: Shift | None = None) -> list[int]:
+    """The prover knows s and l = el, for V = s R + l G."""
+    a, b = _DICE.randrange(1, Q), _DICE.randrange(1, Q)
+    alpha = add(mul(a, r), mul(b, G)) or G
+    v = add(mul(s, r), mul(el, G)) or ()
+    c = hash_tagged(ctx, *v, *r, *G, *alpha) % Q
+    return _shifted([*alpha, (a + c * s) % Q, (b + c * el) % Q], shift or {})
