@@ -206,7 +206,8 @@ def run(options: argparse.Namespace) -> None:
         requests = ServiceRequests(Ground(policy, state, vault, PinBook(policy.state_directory, state.seen_pins)))
     stream = accepted(policy) if options.fd is None else socket.socket(fileno=options.fd)
     watchdog.start()
-    vault.start()
+    if not options.operator:
+        vault.start()
     Connection(stream, requests, threads).serve()
 
 

@@ -8,6 +8,9 @@ from daemon.custody import pins
 from daemon.custody.refusal import Refusal
 from daemon.custody.requests import NO_PINS, status_of
 from daemon.custody.wire import (
+    Check,
+    Doctor,
+    DoctorReport,
     EditPins,
     GetStatus,
     InitToken,
@@ -38,6 +41,7 @@ class OperatorRequests:
         self._handlers: dict[type[Request], Callable[..., Answer]] = {
             GetStatus: self._status,
             InitToken: self._init_token,
+            Doctor: self._doctor,
             EditPins: self._edit_pins,
             VerifyPins: self._verify_pins,
             NewestPins: self._newest_pins,
@@ -53,7 +57,8 @@ class OperatorRequests:
         handler = self._handlers.get(type(request))
         if handler is None:
             raise Refusal("refused", f"{type(request).__name__} is for the service, not for an operator's custodian")
-        if not isinstance(request, GetStatus):
+        if not isinstance(request, GetStatus | Doctor):
+            self._vault.start()
             self._vault.settled.wait()  # the first connect, and whoever types the PIN
         return handler(request)
 
@@ -63,6 +68,17 @@ class OperatorRequests:
     def _init_token(self, _: InitToken) -> Status:
         self._vault.make_keys()
         return self._status(GetStatus())
+
+    def _doctor(self, _: Doctor) -> DoctorReport:
+        report = self._vault.examine()
+        return DoctorReport(
+            tier=report.tier,
+            verdict=report.verdict,
+            checks=tuple(
+                Check(name=result.name, outcome=result.outcome.value, proves=result.proves, detail=result.detail)
+                for result in report.results
+            ),
+        )
 
     def _verify_pins(self, request: VerifyPins) -> Pins:
         return self._book.check(request.pins, self._vault.identity())

@@ -34,6 +34,7 @@ from hsm import (
     TokenSettings,
     open_token,
 )
+from hsm.doctor import examine
 from tss_cffi import SecretBytes
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from daemon.custody.policy import CustodianPolicy
     from daemon.custody.watchdog import Watchdog
     from hsm import CredentialIdentity, SealedBlob, SealHeader, TokenStatus
+    from hsm.doctor import Report
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +54,8 @@ PROBE_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 1.0
 CONNECT_CALLS: Final = 2
 """A connect may take so many times as long as one call; still within the ten seconds of a hang."""
+EXAMINE_CALLS: Final = 60
+"""All conformance checks may take so many times as long as one call."""
 FRESH_PROCESS_TRIES: Final = 3
 """Failed reconnects after which only a fresh process, with a fresh module, can help."""
 STALE_STATUS: Final = 75
@@ -86,7 +90,9 @@ class Vault:
         self._may_ask = may_ask
         self.settled = threading.Event()
         """Set once the first attempt to connect has ended, one way or the other."""
+        os.environ.update(policy.module_environment)
         self._latch = PinLatch(policy.state_directory)
+        self._started = False
         self._pin: Pin | None = None
         self._refused: CredentialIdentity | None = None
         self._token: Token | None = None
@@ -113,8 +119,10 @@ class Vault:
         return bytes.fromhex(self._policy.recovery.fingerprint) if self._policy.recovery else b""
 
     def start(self) -> None:
-        """Begin to keep the connection, in a thread of its own."""
-        os.environ.update(self._policy.module_environment)
+        """Begin to keep the connection, in a thread of its own. Again: nothing."""
+        if self._started:
+            return
+        self._started = True
         threading.Thread(target=self._live, name="vault", daemon=True).start()
 
     def sign(self, digest: bytes) -> bytes:
@@ -153,6 +161,20 @@ class Vault:
             self._note(token)
 
         self._run("making keys", make, keyless=True)
+
+    def examine(self) -> Report:
+        """The conformance checks, which need the module for themselves. Raises Refusal: after `start`."""
+        if self._started:
+            raise Refusal("state", "the HSM is in use: the checks need a custodian of their own")
+        self._started = True
+        try:
+            pin = self._pin_to_try()
+        except CredentialRefused as error:
+            raise Refusal("credential", str(error)) from None
+        if pin is None:
+            raise Refusal("locked", self.reason)
+        with self._watchdog.watching("hsm doctor", times=EXAMINE_CALLS):
+            return examine(self._settings, pin, self._latch)
 
     def new_kek(self) -> None:
         """The next version of the KEK. Raises Refusal."""

@@ -518,17 +518,18 @@ class Pins(Frame, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One conformance check. proved: what the outcome shows, in a sentence."""
+    """One conformance check. proves: what passing shows, in a sentence. detail: what was seen."""
 
     name: str
-    outcome: Literal["pass", "fail", "warn", "skip"]
-    proved: str
+    outcome: Literal["passed", "weak", "failed", "skipped"]
+    proves: str
+    detail: str
 
 
 class DoctorReport(Frame, frozen=True):
     """All checks and the tier they allow."""
 
-    tier: Literal["A", ""]
+    tier: Literal["A", "A, open to the PIN", "none"]
     verdict: str
     checks: tuple[Check, ...]
 

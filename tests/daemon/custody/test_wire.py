@@ -71,7 +71,7 @@ BYTES = {
     "ConfirmedBy": {"confirmed": PUBLIC, "missing": PUBLIC},
     "Checkpointed": {"audit_head": DIGEST, "chain_head": DIGEST, "identity": PUBLIC, "signature": SIGNED},
     "Pin": {"node": PUBLIC, "identity": PUBLIC, "patterns": PUBLIC},
-    "Check": {"name": PUBLIC, "proved": PUBLIC},
+    "Check": {"name": PUBLIC, "proves": PUBLIC, "detail": PUBLIC},
     "DoctorReport": {"verdict": PUBLIC},
     "Failure": {"message": PUBLIC, "field": PUBLIC},
 }
