@@ -70,6 +70,7 @@ VARIANTS: Final = {
             "-fsanitize=address,undefined",
             "-fno-sanitize-recover=all",
             "-DTSS_VERIFY",
+            "-DSECRET_STACK_LEN=1048576",
         ),
         link_args=("-fsanitize=address,undefined",),
     ),

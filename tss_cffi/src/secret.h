@@ -16,7 +16,9 @@
  * on a stack that is itself a block of the arena, and that is wiped when the call returns. Code in it may keep secrets in local
  * variables without wiping them one by one. Stacks are pooled: one for each call that runs at the same time. */
 
+#ifndef SECRET_STACK_LEN /* the larger frames of an instrumented build need more */
 #define SECRET_STACK_LEN ((size_t)192 * 1024) /* usable bytes of one secret stack */
+#endif
 
 /** Make the arena. len is rounded up to whole pages. False: made already, or the memory cannot be had or locked. */
 INTERNAL MUST_USE bool secret_open(size_t len);
