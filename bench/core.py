@@ -31,9 +31,9 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests import seeded  # noqa: E402 - the project's root has to be found first
-from tests.interop import golang, vectors  # noqa: E402 - likewise
-from tests.seeded import core  # noqa: E402 - likewise
+from tests.interop import golang, ours, vectors  # noqa: E402 - the project's root has to be found first
+from tests.tss_cffi import seeded  # noqa: E402 - likewise
+from tests.tss_cffi.seeded import core  # noqa: E402 - likewise
 
 SIZES: Final = ((2, 2), (2, 3), (3, 5))
 DIGEST: Final = hashlib.sha256(b"tssd").digest()
@@ -147,7 +147,7 @@ def keygen_once(protocol: core.Protocol, t: int, n: int) -> Clock:
     """One keygen among n of our parties."""
     clock = Clock()
     keys = range(1, n + 1)
-    made = [seeded.prepared(protocol, fixture) for fixture in vectors.pre_parameters()[:n]]
+    made = [seeded.prepared_from(fixture, protocol) for fixture in vectors.pre_parameters()[:n]]
     parties = {}
     for key, prepared in zip(keys, made, strict=True):
         start = time.process_time()
@@ -181,7 +181,7 @@ def run_once(what: str, protocol: core.Protocol, t: int, n: int) -> Clock:
     """One ceremony; a signing is by t of n."""
     if what == "keygen":
         return keygen_once(protocol, t, n)
-    shares = [seeded.import_save(protocol, t, save) for save in vectors.saves(protocol.label, t, n)[:t]]
+    shares = [ours.load(protocol.label, t, save) for save in vectors.saves(protocol.label, t, n)[:t]]
     try:
         return signing_once(shares)
     finally:
@@ -302,6 +302,7 @@ def main() -> None:
     parser.add_argument("--protocol", action="append", choices=("gg18-v2", "gg18-v3"), help="instead of both")
     parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    core.open_arena(seeded.ARENA)
     if asked.peak:
         what, protocol, t, n = asked.peak
         print_peaks(what, protocol, int(t), int(n))

@@ -39,3 +39,8 @@ def go_parties(request: pytest.FixtureRequest) -> Iterator[golang.GoParties]:
     """A process of Go parties, for each version of the protocol."""
     with golang.GoParties(request.param) as parties:
         yield parties
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _arena(arena: None) -> None:
+    """Our own seats need it."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from tests import seeded
 from tests.interop.committee import Letter
-from tests.seeded import core
+from tests.tss_cffi import seeded
+from tests.tss_cffi.seeded import core
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +42,9 @@ class OurSeat:
         assert isinstance(self.party, core.KeygenParty)
         assert self.fault is None
         with self.party.result() as made:
-            return core.Share(made)
+            share = core.Share(made)
+        self.party.close()
+        return share
 
     def signature(self) -> core.Signature:
         """The signature of a finished signing."""
@@ -67,10 +69,16 @@ def keygen(
 ) -> OurSeat:
     """Seat one of our parties in a keygen; arguments as for `GoParties.keygen`."""
     protocol = core.Protocol.of(profile)
-    with seeded.prepared(protocol, dict(pre_parameters)) as made:
+    with seeded.prepared_from(dict(pre_parameters), protocol) as made:
         return OurSeat(own, core.KeygenParty(protocol, own, keys, threshold, made, nonce32(nonce)))
 
 
 def signing(own: int, keys: Sequence[int], share: core.Share, digest: bytes, *, nonce: int | None = None) -> OurSeat:
     """Seat one of our parties in a signing."""
     return OurSeat(own, core.SigningParty(share, keys, digest, nonce32(nonce)))
+
+
+def load(profile: str, threshold: int, save: Mapping[str, Any]) -> core.Share:
+    """A share out of tss-lib's save data."""
+    with seeded.import_save(core.Protocol.of(profile), threshold, dict(save)) as data:
+        return core.Share(data)

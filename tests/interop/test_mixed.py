@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import seeded
 from tests.interop import ours, vectors
 from tests.interop.committee import hold
 from tests.interop.independent import public_key, verify
 from tests.interop.ours import OurSeat
-from tests.seeded import core
+from tests.tss_cffi import seeded
+from tests.tss_cffi.seeded import core
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -44,7 +44,7 @@ def keygen(
         assert seat.fault is None, seat.fault
         if isinstance(seat, OurSeat):
             with seat.share() as share:
-                saves[seat.key] = seeded.export_save(share)
+                saves[seat.key] = seeded.export(share)
         else:
             assert seat.save is not None
             saves[seat.key] = seat.save
@@ -61,12 +61,11 @@ def sign(
 ) -> None:
     """Sign with these shares, whoever made them, in seats of either make; verify independently."""
     keys = sorted(saves)
-    protocol = core.Protocol.of(parties.profile)
     message = int.from_bytes(digest)
     seats: list[GoSeat | OurSeat] = []
     for key in keys:
         if key in our_keys:
-            with seeded.import_save(protocol, t, saves[key]) as share:
+            with ours.load(parties.profile, t, saves[key]) as share:
                 seats.append(ours.signing(key, keys, share, digest, nonce=nonce))
         else:
             seats.append(parties.signing(key, keys, t, saves[key], message, nonce=nonce))
@@ -162,7 +161,7 @@ def test_a_session_nonce_is_bound_by_both_alike(go_parties: GoParties) -> None:
         return
     saves = keygen(go_parties, 2, (1, 2), (1,), nonce=1 << 255)
     sign(go_parties, 2, saves, (1,), nonce=7)
-    with seeded.import_save(core.Protocol.GG18_V3, 2, saves[1]) as share:
+    with ours.load(go_parties.profile, 2, saves[1]) as share:
         mine = ours.signing(1, (1, 2), share, DIGEST, nonce=7)
     hold([mine, go_parties.signing(2, (1, 2), 2, saves[2], int.from_bytes(DIGEST), nonce=8)])
     assert mine.fault is not None
@@ -171,7 +170,7 @@ def test_a_session_nonce_is_bound_by_both_alike(go_parties: GoParties) -> None:
 
 def test_the_save_data_of_either_says_the_same_key(go_parties: GoParties) -> None:
     stored = vectors.saves(go_parties.profile, 2, 3)
-    with seeded.import_save(core.Protocol.of(go_parties.profile), 2, stored[0]) as share:
+    with ours.load(go_parties.profile, 2, stored[0]) as share:
         assert share.info.public_key == public_key(stored[0])
-        again = seeded.export_save(share)
+        again = seeded.export(share)
     assert again == {name: stored[0][name] for name in again}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.tss_cffi import seeded
-from tests.tss_cffi.seeded import core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,10 +15,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def arena() -> Iterator[None]:
-    core.open_arena(seeded.ARENA)
-    yield
-    core.close_arena()
+def _arena(arena: None) -> None:
+    """Every test here needs it."""
 
 
 @pytest.fixture(params=seeded.PROTOCOLS, ids=lambda protocol: protocol.label)
