@@ -16,8 +16,10 @@ LIBRARIES: Final = ("-lgmp", "-lcrypto", "-lsecp256k1")
 UNITS: Final = ("secret", "random", "bigint", "curve", "primes")
 BUILDS: Final = {
     "plain": ("gcc", "-O3"),
-    "checked": ("gcc", "-O2", "-DTSS_VERIFY"),
     "clang": ("clang", "-O2", "-DTSS_VERIFY"),
+    # The kernel of most machines, and, on those, the one of the others.
+    "limbs": ("gcc", "-O2", "-DTSS_VERIFY", "-DTSS_IFMA_OFF"),
+    "digits": ("gcc", "-O2", "-DTSS_VERIFY", "-DTSS_IFMA_EMULATED"),
     "sanitized": ("gcc", "-O1", "-DTSS_VERIFY", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     "valgrind": ("gcc", "-O1", "-DTSS_VERIFY", "-DTSS_CTIME", "-DROUNDS=20"),
 }

@@ -27,7 +27,7 @@ INTERNAL void montgomery_shift(uint64_t *r, const modulus *m);
 INTERNAL void montgomery_mul(uint64_t *r, const uint64_t *a, const uint64_t *b, const modulus *m);
 INTERNAL void montgomery_square(uint64_t *r, const uint64_t *a, const modulus *m);
 
-/** a = flag ? 2a : a */
+/** a = flag ? 2a : a, for an a that is a product (or entered): not twice in a row. */
 INTERNAL void montgomery_double_if(uint64_t *a, uint64_t flag, const modulus *m);
 
 /** r = table[index] of count elements that lie one behind the other; all of them are read. */

@@ -369,6 +369,55 @@ static void montgomery_form_holds(void *unused) {
     mpz_clears(z, n, NULL);
 }
 
+/* Carries that run through many full digits are rare; here they are not. (The kernel's own functions run only on such machines, or emulated.) */
+#ifdef TSS_IFMA_EMULATED
+static void every_carry_arrives(void *unused) {
+    (void)unused;
+    ifma_vector x[IFMA_VECTORS_MAX];
+    uint64_t digits[8 * IFMA_VECTORS_MAX], limbs[66];
+    mpz_t z, y;
+    mpz_inits(z, y, NULL);
+    for (int i = 0; i < 5 * ROUNDS; i++) {
+        const size_t vectors = i % 3 == 0 ? 3 : i % 3 == 1 ? 5 : 10;
+        mpz_set_ui(z, 0);
+        for (size_t j = 8 * vectors; j-- > 0;) {
+            uint64_t digit = 0;
+            switch (j + 2 < 8 * vectors ? test_below(5) : 5) {
+            case 0:
+                digit = IFMA_DIGIT + test_below(3);
+                break;
+            case 1:
+                test_number(big_view(&digit, 1));
+                digit >>= 3; /* < 2^61 */
+                break;
+            case 2:
+                digit = test_below(3);
+                break;
+            case 5: /* no overflow at the top */
+                digit = 1;
+                break;
+            default:
+                digit = IFMA_DIGIT;
+                break;
+            }
+            x[j / 8][j % 8] = digit;
+            mpz_mul_2exp(z, z, IFMA_DIGIT_BITS);
+            mpz_set_ui(y, digit);
+            mpz_add(z, z, y);
+        }
+        ifma_normalize(x, vectors);
+        for (size_t j = 0; j < 8 * vectors; j++) {
+            digits[j] = x[j / 8][j % 8];
+            CHECK(digits[j] <= IFMA_DIGIT);
+        }
+        const size_t n = 52 * 8 * vectors / 64;
+        ifma_to_limbs(limbs, n, digits, 8 * vectors);
+        CHECK(test_same(big_view(limbs, n + 1), z));
+    }
+    mpz_clears(z, y, NULL);
+}
+#endif
+
 /* z = product of base^exponent modulo n */
 static void power_product(mpz_t z, const big *base, const big *exponent, size_t count, const mpz_t n) {
     mpz_t x, y;
@@ -634,6 +683,9 @@ int main(void) {
     test_secretly(public_functions_agree_with_gmp);
     test_secretly(residues_agree_with_gmp);
     test_secretly(montgomery_form_holds);
+#ifdef TSS_IFMA_EMULATED
+    test_secretly(every_carry_arrives);
+#endif
     test_secretly(powers_agree_with_gmp);
     test_secretly(many_powers_agree);
     test_secretly(fixed_bases_agree);
