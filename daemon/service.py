@@ -74,13 +74,18 @@ async def run(settings: Settings, config: Path, *, trusted_config: bool = False)
     """
     with only_one(settings.service):
         listeners = open_listeners(settings.service)
-        async with open_ground(settings, config, trusted_config=trusted_config) as desk:
-            await serve_until_stopped(desk, listeners)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with open_ground(settings, config, trusted_config=trusted_config) as desk:
+                await serve_until_stopped(desk, listeners, signals)
+                await drain(desk, signals)
 
 
 @asynccontextmanager
 async def open_ground(settings: Settings, config: Path, *, trusted_config: bool) -> AsyncIterator[Desk]:
-    """Everything that stands below the doors, for as long as the block lasts. Left, it drains and stops."""
+    """Everything that stands below the doors, for as long as the block lasts.
+
+    Sessions still under way when it is left have failed, and their peers are told.
+    """
     metrics = Metrics()
     custody = settings.custody
     how = Connect(socket=custody.socket)
@@ -118,12 +123,16 @@ async def open_ground(settings: Settings, config: Path, *, trusted_config: bool)
         keepers.start_soon(desk.resealing.run)
         try:
             yield desk
-            await drain(desk)
         finally:
+            admission.stopping = True
+            ceremonies.cancel_scope.cancel()
+            background.cancel_scope.cancel()
             keepers.cancel_scope.cancel()
+            with trio.move_on_after(FAREWELL_SECONDS, shield=True):
+                await _last_checkpoint(desk)
 
 
-async def serve_until_stopped(desk: Desk, listeners: list[trio.SocketListener]) -> None:
+async def serve_until_stopped(desk: Desk, listeners: list[trio.SocketListener], signals: AsyncIterator[int]) -> None:
     """Open the doors, tell systemd, and shut them on a stop signal.
 
     A custodian that is just opening its HSM is waited for, not for long: a daemon without one still answers queries.
@@ -136,38 +145,33 @@ async def serve_until_stopped(desk: Desk, listeners: list[trio.SocketListener]) 
         doors.start_soon(feed_watchdog)
         log.info("listening", pid=os.getpid(), shares=sum((await desk.store.count_shares()).values()))
         tell_systemd("READY=1", "STATUS=listening")
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                log.info("stopping", signal=signal.Signals(number).name, sessions=len(desk.admission.running))
-                break
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name, sessions=len(desk.admission.running))
+            break
         desk.admission.stopping = True
         tell_systemd("STOPPING=1")
         doors.cancel_scope.cancel()
 
 
-async def drain(desk: Desk) -> None:
+async def drain(desk: Desk, signals: AsyncIterator[int]) -> None:
     """Let sessions under way come to their end within `service.drain_seconds`; a further signal ends that."""
-    desk.admission.stopping = True
-    with (
-        trio.move_on_after(desk.settings.service.drain_seconds),
-        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
-    ):
+    with trio.move_on_after(desk.settings.service.drain_seconds):
         async with trio.open_nursery() as waiting:
             waiting.start_soon(_cancel_on, signals, waiting.cancel_scope)
             await desk.admission.wait_idle()
             waiting.cancel_scope.cancel()
-    desk.ceremonies.cancel_scope.cancel()
-    desk.background.cancel_scope.cancel()
-    with trio.move_on_after(FAREWELL_SECONDS, shield=True):
-        try:
-            await sign_head(desk.store, desk.wall)
-        except DaemonError as error:
-            log.info("no last checkpoint", problem=error.message)
 
 
 async def _cancel_on(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     async for _ in signals:
         scope.cancel()
+
+
+async def _last_checkpoint(desk: Desk) -> None:
+    try:
+        await sign_head(desk.store, desk.wall)
+    except DaemonError as error:
+        log.info("no last checkpoint", problem=error.message)
 
 
 @contextmanager

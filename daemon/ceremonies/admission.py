@@ -381,15 +381,16 @@ class Admission:
 
     async def _end(self, session: Session, error: DaemonError) -> None:
         """Write the end down, again and again where the disk is full: no session is left hanging."""
-        self._metrics.sessions.labels(session.type, error.kind).inc()
         waits = delays()
         while True:
             try:
-                await self._store.end(session, error, report=self._settings.coordinator.report_failures)
+                ended = await self._store.end(session, error, report=self._settings.coordinator.report_failures)
             except AuditUnwritable as unwritable:
                 log.exception("the end of a session cannot be written", problem=unwritable.message)
                 await trio.sleep(next(waits))
             else:
+                if ended:
+                    self._metrics.sessions.labels(session.type, error.kind).inc()
                 return
 
 

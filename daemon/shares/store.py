@@ -195,8 +195,17 @@ class Store:
         await self.write(act)
         self._wake(session.session_id, session.party_id)
 
-    async def end(self, session: Session, error: DaemonError, *, report: bool) -> None:
-        """A session that failed, and why. report: also tell the coordinator."""
+    async def end(self, session: Session, error: DaemonError, *, report: bool) -> bool:
+        """A session that failed, and why.
+
+        Args:
+            session: The session.
+            error: What ended it.
+            report: Also tell the coordinator.
+
+        Returns:
+            False where nothing was to be ended: it has a result, or a pending share that goes on being confirmed.
+        """
         status = outcome(error)
         step = Step.TIMEOUT if status is SessionStatus.TIMEOUT else Step.FAILED
         culprits = [str(party) for party in getattr(error, "culprits", ())]
@@ -217,15 +226,20 @@ class Store:
             "hearsay": rows.compact(hearsay),
         }
 
-        def act(connection: sqlite3.Connection) -> None:
+        def act(connection: sqlite3.Connection) -> bool:
+            now_in = _in_progress(connection, session.session_id, session.party_id)
+            if now_in is None or now_in.step in {Step.PENDING, Step.CONFIRMED}:
+                return False
             _note(connection, session, step, detail, columns)
             audit.append(connection, "tssd", f"session-{step}", _about(session) | detail)
             if report:
                 _put(connection, "report", session, {"error": f"{reason}: {error.message}"})
+            return True
 
-        await self.write(act)
+        ended = await self.write(act)
         self._wake(session.session_id, session.party_id)
         self._wake_outbox()
+        return ended
 
     async def session(self, session_id: SessionId, party_id: PartyId | None = None) -> Session:
         """One session.

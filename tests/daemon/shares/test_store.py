@@ -171,6 +171,19 @@ async def test_nothing_follows_the_end(store: Store, step: Step) -> None:
     assert await store.journal(session.session_id, ALICE) == before
 
 
+async def test_a_result_is_not_ended_by_what_comes_after_it(store: Store) -> None:
+    row = await pending_share(store)
+    share = await store.share(ShareId(row.share_id))
+    session = await store.session(share.session_id)
+    assert not await store.end(session, Overdue("late"), report=True)
+    await store.add_confirmations(share, {"b-x": b"one"})
+    assert not await store.end(session, Overdue("late"), report=True)
+    assert (await store.session(share.session_id)).status is SessionStatus.IN_PROGRESS
+    await store.activate(share, confirmed=True)
+    assert not await store.end(session, Overdue("late"), report=True)
+    assert (await store.session(share.session_id)).status is SessionStatus.COMPLETED
+
+
 async def test_the_journal_is_followed_live_to_its_end(store: Store) -> None:
     session, _ = await store.offer(offer())
     seen: list[Step] = []
