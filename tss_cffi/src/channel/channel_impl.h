@@ -135,15 +135,15 @@ static void fail_internal(tss_channel *c, const char *detail) {
     fail(c, &fault);
 }
 
-/* A signing whose party has sent its last message, and failed: the others may have the signature. */
+/* A signing whose party has sent its last message: whatever happens now, the others may have the signature. */
 static bool awaits_signature(const tss_channel *c) {
     uint16_t round = 0;
     uint16_t rounds = 0;
-    if (!c->disputed || c->party == NULL || c->ceremony.kind != TSS_SIGNING) {
+    if (c->party == NULL || c->ceremony.kind != TSS_SIGNING) {
         return false;
     }
     tss_party_round(c->party, &round, &rounds);
-    return tss_party_state(c->party) == TSS_FAILED && round == rounds;
+    return round == rounds;
 }
 
 /* Two statements of one seat that cannot both be honest: the one case in which a peer is convicted before everybody. */
@@ -161,7 +161,7 @@ static void convict(tss_channel *c, size_t index, span first, span second, const
     }
     c->evidence[0].due = c->peers; /* so that all learn it, with the proof */
     c->evidence[1].due = c->peers;
-    if (awaits_signature(c)) {
+    if (c->disputed && awaits_signature(c)) {
         c->dispute = fault;
     } else {
         c->fault.reason = TSS_CHANNEL_NONE; /* an earlier fault named nobody */
@@ -877,12 +877,13 @@ static tss_status receive_abort(tss_channel *c, size_t from, span frame) {
     detail_write(fault.detail, "%s ended it: %s", notice.party_id, notice.reason);
     fault.hearsay_len = notice.culprits_len;
     memcpy(fault.hearsay, notice.culprits, sizeof fault.hearsay);
-    const bool signed_already = c->has_signature && c->ceremony.kind == TSS_SIGNING;
-    if (!c->disputed && !signed_already && c->state != TSS_CHANNEL_COMPLETE) {
-        if (c->state < TSS_CHANNEL_CONFIRMING) {
-            (void)statement_keep(&c->abort, frame); /* others may learn it from us */
-        }
+    if (awaits_signature(c)) {
+        dispute(c, &fault);
+    } else if (!c->disputed && !c->has_signature && c->state != TSS_CHANNEL_COMPLETE) {
         fail(c, &fault);
+    }
+    if (c->abort.data == NULL && (c->disputed || c->state == TSS_CHANNEL_FAILED)) {
+        (void)statement_keep(&c->abort, frame); /* others may learn it from us */
     }
     return counted(c);
 }
