@@ -109,7 +109,7 @@ def test_every_profile_passes_on_its_provider(faulty: Faulty, name: str) -> None
         ({"iv_source": 1}, "softhsm", {"seal.one-byte"}),
         ({"wrap_mechanism": 0x80002109}, "cloudhsm-standard-gcm", {"seal.one-byte"}),
     ],
-    ids=str,
+    ids=lambda each: "+".join(sorted(each)) if isinstance(each, set) else str(each),
 )
 def test_what_is_wrong_is_named(faulty: Faulty, quirks: dict[str, int], profile: str, failed: set[str]) -> None:
     faulty.control.set(**quirks)
