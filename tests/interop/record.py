@@ -1,24 +1,27 @@
 """Records tests/vectors/gg18 from the Go library: `python -m tests.interop.record WHAT...`, from the project's root.
 
-WHAT is one or more of preparams (minutes), hash, and ceremonies. The folder's README tells what each file holds.
+WHAT is one or more of preparams (minutes), hash, ceremonies, and mixed. The folder's README tells what each file holds.
 """
 
 from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.interop import golang, vectors
+from tests.interop import golang, ours, vectors
 from tests.interop.committee import hold
+from tests.tss_cffi import seeded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.interop.golang import GoParties, GoSeat
+    from tests.interop.committee import Seat
+    from tests.interop.golang import GoParties
 
 KEYGENS: Final = ((2, 2), (2, 3), (3, 5))
 TRANSCRIBED: Final = ((2, 2), (2, 3))
@@ -61,7 +64,7 @@ def hashes() -> None:
             write(f"{profile}-hash", {"origin": parties.origin(), **event["vectors"]})
 
 
-def transcript(seats: Sequence[GoSeat]) -> list[Json]:
+def transcript(seats: Sequence[Seat]) -> list[Json]:
     """Hold the ceremony and put down what was sent."""
     return [
         {
@@ -146,10 +149,41 @@ def ceremonies() -> None:
                 write(f"{profile}-signing-2-of-2-nonce", signing(parties, 2, 2, (1, 2), NONCE))
 
 
+def mixed() -> None:
+    """Ceremonies in which seat 1 is ours, seeded, and seat 2 is Go's: for a replay without Go."""
+    seeded.core.open_arena(seeded.ARENA)
+    for profile in golang.PROGRAMS:
+        common: Json = {"ceremony": "keygen", "profile": profile, "t": 2, "keys": [1, 2], "own": 1}
+        seed = hashlib.sha256(f"{profile} mixed".encode()).digest()
+        sets = vectors.pre_parameters()
+        with golang.GoParties(profile) as parties:
+            common["origin"] = parties.origin()
+            common["seed"] = seed.hex()
+            peer = parties.keygen(2, (1, 2), 2, sets[1], seed=f"{profile} mixed keygen")
+            seeded.randomness(seed)
+            mine = ours.keygen(profile, 1, (1, 2), 2, sets[0])
+            messages = transcript([mine, peer])
+            with mine.share() as share:
+                save = seeded.export(share)
+                told = {**common, "messages": messages, "save": save, "peer_save": peer.save}
+                write(f"{profile}-mixed-keygen", told)
+                digest = hashlib.sha256(f"{profile} mixed signing".encode()).digest()
+                assert peer.save is not None
+                signer = parties.signing(2, (1, 2), 2, peer.save, int.from_bytes(digest))
+                seeded.randomness(seed)
+                mine = ours.signing(1, (1, 2), share, digest)
+            messages = transcript([mine, signer])
+            made = mine.signature()
+            told = {**common, "ceremony": "signing", "digest": digest.hex(), "messages": messages}
+            told |= {"save": save, "signature": made.rs.hex(), "recovery_id": made.recovery_id}
+            write(f"{profile}-mixed-signing", told)
+            mine.party.close()
+
+
 def main() -> None:
     """Record what the command line names."""
     for what in sys.argv[1:]:
-        {"preparams": preparams, "hash": hashes, "ceremonies": ceremonies}[what]()
+        {"preparams": preparams, "hash": hashes, "ceremonies": ceremonies, "mixed": mixed}[what]()
 
 
 if __name__ == "__main__":
