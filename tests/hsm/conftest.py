@@ -8,13 +8,19 @@ import pytest
 
 from hsm import SealHeader, Token
 from tests.hsm import fault, nss
-from tests.hsm.soft import HEADER, SOFTHSM, SoftToken, make_token
+from tests.hsm.soft import HEADER, SOFTHSM, SoftToken, copy_token, make_token
+
+
+@pytest.fixture(scope="session")
+def blank_token(tmp_path_factory: pytest.TempPathFactory) -> SoftToken:
+    """Made once, never used: tests take copies, for making one takes longer than most tests."""
+    return make_token(tmp_path_factory.mktemp("blank") / "token")
 
 
 @pytest.fixture
-def soft_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftToken:
+def soft_token(blank_token: SoftToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftToken:
     """A fresh token, without keys; the process's SoftHSM sees it alone."""
-    made = make_token(tmp_path / "token")
+    made = copy_token(blank_token, tmp_path / "token")
     monkeypatch.setenv("SOFTHSM2_CONF", str(made.conf))
     return made
 

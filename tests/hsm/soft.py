@@ -1,6 +1,7 @@
 """A throw-away SoftHSM token, and what tests seal on it."""
 
 import dataclasses
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,14 @@ class SoftToken:
 def make_token(directory: Path, label: str = "tssd") -> SoftToken:
     subprocess.run([ROOT / "softhsm/init-token.sh", directory, label], check=True)
     return SoftToken(directory, label)
+
+
+def copy_token(token: SoftToken, directory: Path) -> SoftToken:
+    """The same token, serial number and all, in another directory."""
+    shutil.copytree(token.directory, directory)
+    conf = directory / "softhsm2.conf"
+    conf.write_text(conf.read_text().replace(str(token.directory), str(directory)))
+    return SoftToken(directory, token.label)
 
 
 HEADER = SealHeader(
