@@ -55,7 +55,7 @@ START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 3.0
 STEADY_SECONDS: Final = 10.0
 """A process that ran for so long did not crash at once: the next start is at no delay."""
-BACKOFF_SECONDS: Final = (0.0, 0.1, 0.25, 0.5, 1.0)
+BACKOFF_SECONDS: Final = (0.0, 0.1, 0.25, 0.5)
 REFUSED_STATUS: Final = 78
 """Exit status (EX_CONFIG) of a custodian that cannot start until somebody changes something."""
 REFUSED_SECONDS: Final = 5.0
@@ -88,11 +88,13 @@ class Spawn:
         config: Absolute path of config.toml.
         trusted_config: Everything runs as one user: the custodian may be able to write its own policy.
         operator: For one operator's command on a terminal.
+        stderr: Descriptor of a file for what it logs; our own standard error where not given.
     """
 
     config: Path
     trusted_config: bool = False
     operator: bool = False
+    stderr: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +198,8 @@ class _Connection:
 
 
 async def _ended(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
     descriptor = os.pidfd_open(process.pid)
     try:
         with trio.move_on_after(STOP_SECONDS):
@@ -339,6 +343,7 @@ class Custodian:
                 [sys.executable, "-I", "-m", "daemon.custody.custodian", *self._arguments(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=None if isinstance(self._how, Connect) else self._how.stderr,
                 pass_fds=(theirs.fileno(),),
             )
         return trio.SocketStream(ours), process

@@ -196,7 +196,7 @@ def run(options: argparse.Namespace) -> None:
     open_arena(policy.arena_mib * 1024 * 1024)
     threads = policy.threads or os.cpu_count() or 1
     watchdog = Watchdog(policy.hsm_call_seconds)
-    vault = Vault(policy, watchdog, may_ask=not options.restarted)
+    vault = Vault(policy, watchdog, may_ask=not options.restarted, operator=options.operator)
     requests: Requests
     if options.operator:
         os.close(open_directory(policy.state_directory))

@@ -26,6 +26,7 @@ from hsm import (
     DataAltered,
     HsmError,
     ModuleLost,
+    NotConforming,
     Pin,
     PinLatch,
     SessionLost,
@@ -73,13 +74,14 @@ class Vault:
         operations, errors: Counters, since the start.
     """
 
-    def __init__(self, policy: CustodianPolicy, watchdog: Watchdog, *, may_ask: bool) -> None:
+    def __init__(self, policy: CustodianPolicy, watchdog: Watchdog, *, may_ask: bool, operator: bool = False) -> None:
         """Nothing is touched before `start`.
 
         Args:
             policy: Which module, token, PIN and recovery key.
             watchdog: Ends the process when a call hangs.
             may_ask: Somebody sits at the terminal and can type a PIN.
+            operator: systemd did not start us: a PIN that is its credential is asked for instead.
         """
         self.state: VaultState = "starting"
         self.reason = "the HSM is being opened"
@@ -88,6 +90,7 @@ class Vault:
         self._policy = policy
         self._watchdog = watchdog
         self._may_ask = may_ask
+        self._typed_instead = operator and "CREDENTIALS_DIRECTORY" not in os.environ
         self.settled = threading.Event()
         """Set once the first attempt to connect has ended, one way or the other."""
         os.environ.update(policy.module_environment)
@@ -97,6 +100,8 @@ class Vault:
         self._refused: CredentialIdentity | None = None
         self._token: Token | None = None
         self._lost = threading.Event()
+        self._connecting = threading.Lock()
+        """Held while connecting and while keys are made: a reconnect in between would pull the token away."""
         self._status: TokenStatus | None = None
         self._settings = TokenSettings(
             module_path=policy.module_path,
@@ -157,10 +162,14 @@ class Vault:
         """KEK, identity and backup key, on a token that has none. Raises Refusal."""
 
         def make(token: Token) -> None:
-            token.create_keys()
+            try:
+                token.create_keys()
+            except NotConforming as error:
+                raise Refusal("refused", str(error)) from None
             self._note(token)
 
-        self._run("making keys", make, keyless=True)
+        with self._connecting:
+            self._run("making keys", make, keyless=True)
 
     def examine(self) -> Report:
         """The conformance checks, which need the module for themselves. Raises Refusal: after `start`."""
@@ -215,7 +224,9 @@ class Vault:
         failures = 0
         while True:
             try:
-                token = self._connect()
+                with self._connecting:
+                    # Ready: the keys that were missing have been made meanwhile.
+                    token = self._token if self.state == "ready" else self._connect()
             except HsmError as error:
                 failures += 1
                 self._away(error)
@@ -277,7 +288,7 @@ class Vault:
         if self._pin is None:
             if isinstance(source, PinFile):
                 self._pin = Pin.from_file(source.path)
-            elif isinstance(source, PinCredential):
+            elif isinstance(source, PinCredential) and not self._typed_instead:
                 directory = os.environ.get("CREDENTIALS_DIRECTORY")
                 if directory is None:
                     raise CredentialRefused(f"no systemd credential {source.name}: the unit has no LoadCredential=")

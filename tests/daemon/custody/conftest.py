@@ -20,12 +20,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Committee:
     directory = tmp_path_factory.mktemp("committee")
 
     async def make() -> Committee:
-        committee = await make_committee(directory, "alice", "bob", "carol", tables=PLAIN)
+        committee = await make_committee(directory / "made", "alice", "bob", "carol", tables=PLAIN)
         async with committee.up() as custodians:
-            committee.shares = await keygen(committee, custodians)
-            committee.plain = await keygen(committee, custodians, channel="plain")
             for name, custodian in custodians.items():
                 committee.prepared[name] = [await prepare(custodian, "gg18-v2") for _ in range(2)]
+        # On copies, so that the pre-parameters, which take long to find, are unspent on what the tests copy.
+        sealed = copy_committee(committee, directory / "sealed")
+        async with sealed.up() as custodians:
+            committee.shares = await keygen(sealed, custodians)
+        plain = copy_committee(committee, directory / "plain")
+        async with plain.up() as custodians:
+            committee.plain = await keygen(plain, custodians, channel="plain")
         return committee
 
     return trio.run(make)

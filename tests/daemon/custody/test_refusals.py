@@ -326,7 +326,7 @@ async def test_an_operators_custodian_serves_no_service(committee: Committee) ->
             Prepare(protocol="gg18-v2", milliseconds=1),
         ):
             await refused(operator, request, "refused")
-        message = await refused(operator, InitToken(), "token")
+        message = await refused(operator, InitToken(), "refused")
         assert "exist already" in message
 
 
@@ -510,10 +510,13 @@ async def test_foreign_pre_parameters_are_refused(committee: Committee) -> None:
 
 async def test_status_tells_of_the_memory(committee: Committee) -> None:
     async with committee.up("alice") as custodians:
+        before = await custodians["alice"].ask(GetStatus(), Status)
+        await custodians["alice"].ask(Revoke(share_id="some-share"), Done)
         status = await custodians["alice"].ask(GetStatus(), Status)
     assert status.state == "ready"
     assert status.identity == committee.identities["alice"]
     assert status.pins_number == 2
-    assert status.chain_count > 0
+    assert status.chain_count == before.chain_count + 1
+    assert status.chain_head != before.chain_head
     assert status.plain_committees == 1
     assert (status.tier, status.kek_version) == ("A", 1)

@@ -1,0 +1,560 @@
+"""What dies comes back, what hangs is ended, and nobody has to be asked."""
+
+import os
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from daemon.custody.client import (
+    Connect,
+    Custodian,
+    CustodianGone,
+    CustodianRefused,
+    CustodyFailure,
+    Spawn,
+    open_custodian,
+)
+from daemon.custody.wire import (
+    Begun,
+    Checkpoint,
+    Checkpointed,
+    Doctor,
+    DoctorReport,
+    Done,
+    Frame,
+    GetStatus,
+    OpenAndCheck,
+    Request,
+    Status,
+    Tick,
+)
+from hsm import CKR
+from tests.daemon.custody.committee import Committee, begin_signing, finish_signing, signing_request
+from tests.daemon.custody.node import ROOT, SOFTHSM, Node, make_node
+from tests.hsm import fault
+
+CHECKPOINT = Checkpoint(audit_count=1, audit_head=bytes(32))
+CRASH_SECONDS = 10.0
+HANG_SECONDS = 20.0
+"""Bounds for a machine that does other things too; bench/custody.py measures against the promised 2 s and 10 s."""
+
+
+def process_of(custodian: Custodian) -> int:
+    connection = custodian._connection
+    assert connection is not None
+    assert connection._process is not None
+    return connection._process.pid
+
+
+async def back(custodian: Custodian, epoch: int, within: float) -> float:
+    """Seconds until another process is ready."""
+    began = time.monotonic()
+    with trio.fail_after(within):
+        while custodian.epoch == epoch or not custodian.ready:
+            await custodian.wait_change()
+    return time.monotonic() - began
+
+
+async def ready_again(custodian: Custodian, within: float) -> None:
+    """A request that needs the HSM is carried out."""
+    with trio.fail_after(within):
+        while True:
+            try:
+                await custodian.ask(CHECKPOINT, Checkpointed)
+            except (CustodyFailure, CustodianGone):
+                await trio.sleep(0.02)  # the outage is the test's subject
+            else:
+                return
+
+
+async def in_state(custodian: Custodian, state: str) -> None:
+    with trio.fail_after(HANG_SECONDS):
+        while custodian.status is None or custodian.status.state != state:
+            await custodian.wait_change()
+
+
+async def failing(custodian: Custodian, request: Request) -> CustodyFailure:
+    """Ask until it fails, which it does as soon as the outage is felt."""
+    while True:
+        try:
+            await custodian.ask(request, Frame)
+        except CustodyFailure as failure:
+            return failure
+
+
+# ---- Crashes and hangs of the process ----
+
+
+async def test_a_killed_custodian_is_back_and_its_ceremonies_are_gone(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        request = signing_request(committee, committee.shares, "alice", ("alice", "bob"), bytes(32), os.urandom(16))
+        begun = await alice.ask(request, Begun)
+        epoch = alice.epoch
+        os.kill(process_of(alice), signal.SIGKILL)
+        with pytest.raises(CustodianGone):
+            await alice.ask(Tick(ceremony=begun.ceremony), Frame, epoch=epoch)
+        await back(alice, epoch, CRASH_SECONDS)
+        with pytest.raises(CustodianGone, match="restarted"):
+            await alice.ask(Tick(ceremony=begun.ceremony), Frame, epoch=epoch)
+        with pytest.raises(CustodyFailure, match="no such ceremony"):
+            await alice.ask(Tick(ceremony=begun.ceremony), Frame)
+        assert alice.restarts == 1
+        await alice.ask(request, Begun)
+
+
+async def test_one_that_crashes_again_and_again_is_back_each_time(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        for _ in range(6):
+            epoch = alice.epoch
+            os.kill(process_of(alice), signal.SIGKILL)
+            await back(alice, epoch, CRASH_SECONDS)
+        assert alice.restarts == 6
+
+
+async def test_every_caller_learns_of_the_end(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        ends = []
+
+        async def ask() -> None:
+            try:
+                await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+            except CustodianGone as error:
+                ends.append(str(error))
+
+        os.kill(process_of(alice), signal.SIGSTOP)
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            os.kill(process_of(alice), signal.SIGKILL)
+        assert len(ends) == 20
+
+
+async def test_a_stopped_custodian_is_ended(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        epoch = alice.epoch
+        os.kill(process_of(alice), signal.SIGSTOP)
+        took = await back(alice, epoch, HANG_SECONDS)
+        assert took < HANG_SECONDS
+
+
+async def test_a_call_past_its_deadline_ends_the_process(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        epoch = alice.epoch
+        os.kill(process_of(alice), signal.SIGSTOP)
+        with pytest.raises(CustodianGone, match=r"within 0\.2 s"):
+            await alice.ask(GetStatus(), Status, seconds=0.2)
+        await back(alice, epoch, CRASH_SECONDS)
+
+
+async def test_a_cancelled_call_harms_no_other(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        for _ in range(20):
+            with trio.move_on_after(0.001):
+                await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+        await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+        assert alice.restarts == 0
+
+
+async def test_the_custodian_dies_with_its_parent(committee: Committee) -> None:
+    program = """
+import sys, trio
+from pathlib import Path
+from daemon.custody.client import Spawn, open_custodian
+async def main():
+    async with open_custodian(Spawn(config=Path(sys.argv[1]), trusted_config=True)) as custodian:
+        print(custodian._connection._process.pid, flush=True)
+        await trio.sleep_forever()
+trio.run(main)
+"""
+    config = committee.nodes["alice"].config
+    parent = subprocess.Popen(  # noqa: ASYNC220  (it returns once the child runs)
+        [sys.executable, "-c", program, str(config)], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert parent.stdout is not None
+    with parent.stdout:
+        child = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+        parent.wait()
+    try:
+        with trio.fail_after(CRASH_SECONDS):
+            await trio.lowlevel.wait_readable(child)
+    finally:
+        os.close(child)
+
+
+async def test_what_cannot_start_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    node = make_node(tmp_path / "alice", "alice-server")
+    for broken, message in (
+        ("[custodian]\nmodule_path = 1\n", "custodian.module_path"),
+        (
+            node.config.read_text().replace(
+                "arena_mib = 4", "arena_mib = 4\nrecovery = { public_key = '/none', fingerprint = '" + "0" * 64 + "' }"
+            ),
+            "custodian.recovery",
+        ),
+    ):
+        node.config.write_text(broken)
+        with pytest.raises(CustodianRefused):
+            async with node.custodian():
+                raise AssertionError
+        assert message in capfd.readouterr().err
+        node.write_config()
+    with pytest.raises(CustodianRefused):
+        async with open_custodian(Spawn(config=node.config)):  # not --trusted-config, and everything is ours
+            raise AssertionError
+    assert "must not be able to write" in capfd.readouterr().err
+
+
+async def test_a_custodian_gives_up_what_it_does_not_need(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        process = Path(f"/proc/{process_of(custodians['alice'])}")
+        status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
+        assert status["NoNewPrivs"] == "1"
+        assert int(status["Umask"], 8) == 0o077
+        limits = (process / "limits").read_text()
+        core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+        assert core.split()[4:6] == ["0", "0"]
+        if os.geteuid() != 0:
+            with pytest.raises(PermissionError):
+                (process / "mem").open("rb")
+        sockets = [link for fd in (process / "fd").iterdir() if (link := str(fd.readlink())).startswith("socket:")]
+        assert len(sockets) == 1
+        for table in ("tcp", "tcp6", "udp", "udp6", "raw", "packet"):
+            text = (process / "net" / table).read_text() if (process / "net" / table).exists() else ""
+            assert not any(sockets[0][8:-1] in line.split() for line in text.splitlines())
+
+
+# ---- The HSM ----
+
+
+@pytest.fixture
+def faulty(committee: Committee, tmp_path: Path) -> tuple[Node, fault.Control]:
+    """Alice's node behind the module that misbehaves on demand."""
+    node = committee.nodes["alice"]
+    control = fault.Control(tmp_path / "control")
+    module = fault.build(tmp_path)
+    node.settings |= {
+        "module_path": f'"{module}"',
+        "module_environment": f'{{ SOFTHSM2_CONF = "{node.token}/softhsm2.conf", TSSD_FAULT_TARGET = "{SOFTHSM}", '
+        f'TSSD_FAULT_CONTROL = "{control.path}" }}',
+        "hsm_call_seconds": "2",
+    }
+    node.write_config()
+    return node, control
+
+
+@pytest.mark.parametrize("function", ["C_Decrypt", "C_UnwrapKey", "C_Sign"])
+async def test_a_hanging_module_ends_the_process(
+    committee: Committee, faulty: tuple[Node, fault.Control], function: str
+) -> None:
+    _, control = faulty
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        epoch = alice.epoch
+        control.fault(function, fault.Action.HANG)
+        began = time.monotonic()
+        asked = CHECKPOINT if function == "C_Sign" else OpenAndCheck(row=committee.shares["alice"].row)
+        ended = trio.Event()
+
+        async def ask() -> None:
+            with pytest.raises(CustodianGone):
+                await alice.ask(asked, Frame)
+            ended.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            while not ended.is_set():
+                # Other calls go on meanwhile.
+                if alice.epoch == epoch and alice.status is not None:
+                    try:
+                        assert (await alice.ask(GetStatus(), Status)).state == "ready"
+                    except CustodianGone:
+                        break
+                await trio.sleep(0.1)
+            control.clear()
+        await back(alice, epoch, HANG_SECONDS)
+        assert time.monotonic() - began < HANG_SECONDS
+        await alice.ask(asked, Frame)
+
+
+async def test_a_crashing_module_takes_nothing_else_down(
+    committee: Committee, faulty: tuple[Node, fault.Control]
+) -> None:
+    _, control = faulty
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        epoch = alice.epoch
+        control.fault("C_Decrypt", fault.Action.CRASH)
+        with pytest.raises(CustodianGone):
+            await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+        await back(alice, epoch, CRASH_SECONDS)
+        await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+
+
+async def test_lost_sessions_are_renewed_unseen(committee: Committee, faulty: tuple[Node, fault.Control]) -> None:
+    _, control = faulty
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        for _ in range(3):
+            control.expire_sessions()
+            await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+        assert control.get("expired") >= 3
+        assert alice.restarts == 0
+
+
+async def test_a_device_error_is_not_the_shares_fault(committee: Committee, faulty: tuple[Node, fault.Control]) -> None:
+    _, control = faulty
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        for rv in (CKR.DEVICE_ERROR, CKR.GENERAL_ERROR, CKR.TOKEN_NOT_PRESENT, CKR.ENCRYPTED_DATA_INVALID):
+            control.answer("C_Decrypt", rv, times=0)
+            with pytest.raises(CustodyFailure) as caught:
+                await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+            assert caught.value.kind == "token", rv
+            control.clear()
+            await ready_again(alice, CRASH_SECONDS)
+            await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+
+
+async def test_a_wrong_pin_is_tried_once_over_any_number_of_restarts(faulty: tuple[Node, fault.Control]) -> None:
+    node, control = faulty
+    right = node.pin
+    pin = node.token / "pin"
+    pin.unlink()
+    pin.write_text("wrong")
+    pin.chmod(0o400)
+    control.set(pin_tries=3)
+    how = Spawn(config=node.config, trusted_config=True)
+    async with open_custodian(how) as alice:
+        await in_state(alice, "credential")
+        assert alice.status is not None
+        assert "wrong" not in alice.status.reason
+        with pytest.raises(CustodyFailure) as caught:
+            await alice.ask(CHECKPOINT, Checkpointed)
+        assert caught.value.kind == "credential"
+        for _ in range(3):
+            epoch = alice.epoch
+            os.kill(process_of(alice), signal.SIGKILL)
+            with trio.fail_after(CRASH_SECONDS):
+                while alice.epoch == epoch:
+                    await alice.wait_change()
+            await in_state(alice, "credential")
+        assert control.get("wrong_pins") == 1
+        pin.unlink()
+        pin.write_text(right)
+        pin.chmod(0o400)
+        with trio.fail_after(5):
+            await alice.wait_ready()
+    assert control.get("wrong_pins") <= 1
+
+
+@pytest.mark.parametrize(("mode", "state"), [(0o440, "credential"), (0o404, "credential")])
+async def test_a_pin_that_others_can_read_is_refused(committee: Committee, mode: int, state: str) -> None:
+    node = committee.nodes["alice"]
+    (node.token / "pin").chmod(mode)
+    async with open_custodian(Spawn(config=node.config, trusted_config=True)) as alice:
+        await in_state(alice, state)
+        (node.token / "pin").chmod(0o400)
+        with trio.fail_after(5):
+            await alice.wait_ready()
+
+
+async def test_without_a_terminal_a_typed_pin_is_waited_for(committee: Committee) -> None:
+    node = committee.nodes["alice"]
+    node.settings |= {"pin": '{ source = "prompt" }'}
+    node.write_config()
+    async with open_custodian(Spawn(config=node.config, trusted_config=True)) as alice:
+        await in_state(alice, "locked")
+        with pytest.raises(CustodyFailure) as caught:
+            await alice.ask(CHECKPOINT, Checkpointed)
+        assert caught.value.kind == "locked"
+        assert "terminal" in caught.value.message
+
+
+async def test_a_vanished_token_is_back_within_two_seconds_of_its_return(committee: Committee) -> None:
+    node = committee.nodes["alice"]
+    tokens = node.token / "tokens"
+    async with committee.up("alice", "bob") as custodians:
+        alice = custodians["alice"]
+        table = await begin_signing(committee, custodians, committee.shares, bytes(32))
+        await table.until("result")
+        for _ in range(3):
+            tokens.rename(node.token / "away")
+            failure = await failing(alice, OpenAndCheck(row=committee.shares["alice"].row))
+            assert failure.kind == "token"
+            await in_state(alice, "token")
+            (node.token / "away").rename(tokens)
+            await ready_again(alice, CRASH_SECONDS)
+            await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+        # What was under way when the token went is finished now.
+        assert alice.restarts == 0
+        await finish_signing(table)
+
+
+async def test_an_empty_token_in_the_place_of_ours_loses_nothing(committee: Committee, tmp_path: Path) -> None:
+    node = committee.nodes["alice"]
+    other = make_node(tmp_path / "other", "alice-server")
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        (node.token / "tokens").rename(node.token / "away")
+        (other.token / "tokens").rename(node.token / "tokens")
+        failure = await failing(alice, OpenAndCheck(row=committee.shares["alice"].row))
+        assert failure.kind in {"token", "credential"}
+        (node.token / "tokens").rename(other.token / "tokens")
+        (node.token / "away").rename(node.token / "tokens")
+        # The stranger refused our PIN, which is therefore latched until somebody looks at it.
+        os.utime(node.token / "pin")
+        await ready_again(alice, 5)
+        await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+
+
+async def test_the_doctor_examines_the_token(committee: Committee) -> None:
+    node = committee.nodes["alice"]
+    async with open_custodian(Spawn(config=node.config, trusted_config=True, operator=True)) as operator:
+        report = await operator.ask(Doctor(), DoctorReport, seconds=120)
+        with pytest.raises(CustodyFailure, match="of their own"):
+            await operator.ask(Doctor(), DoctorReport)
+    assert report.tier == "A"
+    assert len(report.checks) >= 40
+    assert {check.outcome for check in report.checks} <= {"passed", "skipped"}
+
+
+# ---- The watchdog ----
+
+HANGS_WITH_THE_INTERPRETER = """
+import ctypes, sys, time
+from daemon.custody.watchdog import Watchdog
+watchdog = Watchdog(0.5)
+watchdog.start()
+with watchdog.watching("C_Test"):
+    (ctypes.PyDLL if sys.argv[1] == "held" else ctypes.CDLL)(None).pause()
+"""
+
+
+@pytest.mark.parametrize("interpreter", ["held", "free"])
+def test_a_hang_ends_the_process_even_where_it_holds_the_interpreter(interpreter: str) -> None:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS_WITH_THE_INTERPRETER, interpreter],
+        capture_output=True,
+        timeout=30,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode not in {0, -signal.SIGTERM}
+    assert time.monotonic() - began < 8
+    assert (b"C_Test hangs" in done.stderr) == (interpreter == "free")
+
+
+# ---- systemd's socket ----
+
+ACTIVATED = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.set_inheritable(3, True)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.executable, [sys.executable, "-I", "-m", "daemon.custody.custodian", *sys.argv[2:]])
+"""
+
+
+@asynccontextmanager
+async def activated(node: Node, directory: Path) -> AsyncIterator[Path]:
+    """What systemd does with a unit of ours: listen, start on the first connection, start again after an end."""
+    path = directory / "custodian.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        stop = threading.Event()
+        running: list[subprocess.Popen[bytes]] = []
+
+        def supervise() -> None:
+            while not stop.is_set():
+                arguments = [str(listener.fileno()), "--config", str(node.config), "--trusted-config"]
+                running.append(
+                    subprocess.Popen(
+                        [sys.executable, "-c", ACTIVATED, *arguments], pass_fds=(listener.fileno(),), cwd=ROOT
+                    )
+                )
+                running[-1].wait()
+
+        thread = threading.Thread(target=supervise)
+        thread.start()
+        try:
+            yield path
+        finally:
+            stop.set()
+            running[-1].kill()
+            thread.join()
+
+
+async def test_systemds_socket_takes_one_connection_of_tssds_user(committee: Committee, tmp_path: Path) -> None:
+    node = committee.nodes["alice"]
+    node.settings |= {"peer_uid": str(os.geteuid())}
+    node.write_config()
+    async with activated(node, tmp_path) as path:
+        assert stat.S_ISSOCK(path.stat().st_mode)
+        for _ in range(2):
+            async with open_custodian(Connect(socket=path)) as custodian:
+                with trio.fail_after(10):
+                    await custodian.wait_ready()
+                await custodian.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+
+
+async def test_systemds_socket_refuses_another_user(committee: Committee, tmp_path: Path) -> None:
+    node = committee.nodes["alice"]
+    node.settings |= {"peer_uid": str(os.geteuid() + 1)}
+    node.write_config()
+    async with activated(node, tmp_path) as path:
+        for _ in range(3):
+            stream = await trio.open_unix_socket(path)
+            async with stream:
+                with trio.fail_after(10):
+                    assert await stream.receive_some(1) == b""
+
+
+# ---- Frames that are none ----
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        struct.pack(">I", 0),
+        struct.pack(">I", 2**31),
+        struct.pack(">I", 3) + b"\xc1\xc1\xc1",
+        struct.pack(">I", 1) + b"\x80",
+        struct.pack(">I", 64) + b"\x91" * 64,
+        os.urandom(4096),
+    ],
+    ids=lambda sent: sent[:8].hex(),
+)
+async def test_nonsense_ends_the_connection_and_the_process(committee: Committee, sent: bytes) -> None:
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        epoch, connection = alice.epoch, alice._connection
+        assert connection is not None
+        process = connection._process
+        await connection._stream.send_all(sent)
+        await back(alice, epoch, CRASH_SECONDS)
+        assert process is not None
+        assert process.returncode == 0
+        await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
