@@ -6,8 +6,9 @@ They keep to the equations a verifier checks: a choice out of range is refused b
 
 from __future__ import annotations
 
+import functools
 import random
-from math import isqrt
+from math import isqrt, prod
 from typing import TYPE_CHECKING, Final
 
 from tests.interop.gg18 import (
@@ -33,6 +34,13 @@ _DICE: Final = random.Random(0)  # malice need not be unpredictable
 Shift = dict[int, int]
 
 
+@functools.cache
+def _powers(base: int, order: int, n: int) -> tuple[list[int], list[int]]:
+    """Exponents and powers for one dln proof; the same ones do for all."""
+    exponents = [_DICE.randrange(order) for _ in range(DLN_ITERATIONS)]
+    return exponents, [pow(base, each, n) for each in exponents]
+
+
 def _chosen(choices: Mapping[str, int], bounds: Mapping[str, int]) -> dict[str, int]:
     return {name: choices.get(name, _DICE.randrange(1, bound)) for name, bound in bounds.items()}
 
@@ -41,16 +49,17 @@ def _shifted(elements: Sequence[int], shift: Shift, first: int = 0) -> list[int]
     return [element + shift.get(place, 0) for place, element in enumerate(elements, start=first)]
 
 
-def _crt(residue_p: int, p: int, residue_q: int, q: int) -> int:
-    return (residue_p * q * pow(q, -1, p) + residue_q * p * pow(p, -1, q)) % (p * q)
+def _crt(residues: Sequence[int], primes: Sequence[int]) -> int:
+    n = prod(primes)
+    return sum(residue * (n // p) * pow(n // p, -1, p) for residue, p in zip(residues, primes, strict=True)) % n
 
 
 def dln(tag: bytes | None, h: tuple[int, int], n: int, *, x: int, order: int, shift: Shift | None = None) -> list[int]:
     """h[1] = h[0]^x modulo n; order is that of h[0]."""
     h1, h2 = h
     shift = shift or {}
-    a = [_DICE.randrange(order) for _ in range(DLN_ITERATIONS)]
-    alpha = _shifted([pow(h1, each, n) for each in a], shift, 1)
+    a, powers = _powers(h1, order, n)
+    alpha = _shifted(powers, shift, 1)
     hashed = (h1, h2, n, *alpha)
     c = hash_ints(*hashed) if tag is None else hash_tagged(tag, *hashed)
     t = [(each + (c >> k & 1) * x) % order for k, each in enumerate(a)]
@@ -67,28 +76,30 @@ def _fourth_root(y: int, p: int) -> int:
     return pow(y if jacobi(y, p) != -1 else -y, ((p + 1) // 4) ** 2, p)
 
 
-def mod(ctx: bytes, p: int, q: int, *, w: int | None = None, shift: Shift | None = None) -> list[int]:
-    """N = p q is a Paillier-Blum modulus. With w a multiple of p: the forgery that Jacobi symbol != 1 let through."""
-    n, shift = p * q, shift or {}
-    phi = (p - 1) * (q - 1)
+def mod(ctx: bytes, *primes: int, w: int | None = None, shift: Shift | None = None) -> list[int]:
+    """N, of two primes = 3 mod 4, is a Paillier-Blum modulus. The best that can be said where there are more of them.
+
+    With w a multiple of the first prime: the forgery that Jacobi symbol != 1 let through.
+    """
+    n, shift = prod(primes), shift or {}
+    root = pow(n, -1, prod(p - 1 for p in primes))
     if w is None:
         w = next(each for each in iter(lambda: _DICE.randrange(1, n), 0) if jacobi(each, n) == -1)
     w += shift.get(0, 0)
-    xs, zs, ys = [], [], list[int]()
+    xs, ys = list[int](), list[int]()
     a = b = 1 << MOD_ITERATIONS
     for k in range(MOD_ITERATIONS):
         y = hash_tagged(ctx, w, n, *ys) % n
         ys.append(y)
-        zs.append(pow(y, pow(n, -1, phi), n))
         for a_k, b_k in ((0, 0), (1, 0), (0, 1), (1, 1)):
             square = pow(-1, a_k) * pow(w, b_k) * y % n
-            if jacobi(square, p) != -1 and jacobi(square, q) != -1 and (w % p or b_k):
-                xs.append(_crt(_fourth_root(square, p), p, _fourth_root(square, q), q))
+            if all(jacobi(square, p) != -1 for p in primes) and (w % primes[0] or b_k):
+                xs.append(_crt([_fourth_root(square, p) for p in primes], primes))
                 a, b = a | a_k << k, b | b_k << k
                 break
         else:
             xs.append(2)
-    return [w, *_shifted([*xs, a, b, *zs], shift, 1)]
+    return [w, *_shifted([*xs, a, b, *(_crt([pow(y, root, p) for p in primes], primes) for y in ys)], shift, 1)]
 
 
 def mod_of_prime(ctx: bytes, p: int) -> list[int]:
