@@ -152,14 +152,12 @@ class Coordinator:
         down: While true, every request is answered 503.
         alter: Applied to each successful answer before it leaves: `alter(route, body)`, with the route `join`, `report`
             or `status` and the JSON object, returns the object to send. A test lies through it.
-        on_join: Called with session id and party id at each join.
     """
 
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
         self.down = False
         self.alter: Callable[[str, dict[str, object]], dict[str, object]] | None = None
-        self.on_join: Callable[[str, str], None] | None = None
         self._keys: dict[str, _Key] = {}
         self._token_key = secrets.token_bytes(32)
 
@@ -224,8 +222,6 @@ class Coordinator:
         if claims["sid"] != session_id or claims["sub"] != party_id:
             raise CoordinatorRefused(403, "the join token is for another party or session")
         session.joined.add(party_id)
-        if self.on_join is not None:
-            self.on_join(session_id, party_id)
         others = tuple(member for member in session.members if member.party_id != party_id)
         (own,) = (member.party_index for member in session.members if member.party_id == party_id)
         return JoinAnswer(session.info, others, own)

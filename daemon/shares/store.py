@@ -40,13 +40,12 @@ from daemon.events import KeygenCompleted, Published, ShareCreated, SigningCompl
 from daemon.session import STATUS_OF, JournalEntry, Session, SessionStatus, SessionType, Step
 from daemon.share import LEGAL, Share, ShareStatus
 from daemon.shares import audit, rows, schema
-from daemon.values import MessageHash, PartyId, PublicKey, SessionId, ShareId, ShareType, Signature, now
+from daemon.values import Channel, MessageHash, PartyId, PublicKey, SessionId, ShareId, ShareType, Signature, now
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
     from pathlib import Path
 
-    from daemon.values import Channel
 
 T = TypeVar("T")
 
@@ -317,7 +316,7 @@ class Store:
                 session_id=SessionId(row["session_id"]),
                 party_id=PartyId(row["party_id"]),
                 seat=row["seat"],
-                channel=row["channel"],
+                channel=None if row["channel"] is None else Channel(row["channel"]),
                 begun=Step(row["step"]) not in quiet,
             )
             for row in found

@@ -21,7 +21,8 @@ class Committee:
 
 @pytest.fixture(scope="module")
 def committee() -> Iterator[Committee]:
-    with running(tables={"service": {"drain_seconds": 1}}) as network:
+    tables: dict[str, dict[str, object]] = {"service": {"drain_seconds": 1}, "limits": {"stall_seconds": 20}}
+    with running(tables=tables) as network:
         public_key = network.call(network.net.keygen, 2)
         network.call(network.net.sign, public_key, PARTIES[:2], "5a" * 32)
         yield Committee(network, public_key)

@@ -1,0 +1,243 @@
+"""What goes wrong around three real daemons, and what they say and keep when it does."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from localnet import router
+from localnet.net import SessionFailed
+from tests.end_to_end.running import PARTIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from localnet.coordinator import Invitation
+    from localnet.net import Net
+    from tests.end_to_end.conftest import Committee
+
+HASH = hashlib.sha256(b"in bad weather").hexdigest()
+SIGNERS = PARTIES[:2]
+
+
+@pytest.fixture(autouse=True)
+def calm(committee: Committee) -> Iterator[None]:
+    """Each test finds the neighbours well-behaved, and leaves them so."""
+    yield
+    net = committee.running.net
+    net.coordinator.alter = None
+    net.coordinator.down = net.router.down = False
+    net.router.mischief = net.router.tap = net.router.admitted = net.on_step = None
+
+
+async def sign(net: Net, public_key: str, made: Invitation, expected_hash: str = HASH) -> dict[str, dict[str, Any]]:
+    """Both signers take part in a session; gives it as each says it ended."""
+    ended: dict[str, dict[str, Any]] = {}
+
+    async def take_part(party: str) -> None:
+        body: dict[str, object] = {
+            "sessionId": made.session_id,
+            "partyId": party,
+            "joinToken": made.join_tokens[party],
+            "messageHash": expected_hash,
+            "publicKey": public_key,
+        }
+        ended[party] = await net.take_part(party, "signing", body)
+
+    with trio.fail_after(120):
+        async with trio.open_nursery() as nursery:
+            for party in SIGNERS:
+                nursery.start_soon(take_part, party)
+    return ended
+
+
+def invite(committee: Committee) -> Invitation:
+    return committee.running.net.coordinator.create_signing(committee.public_key, SIGNERS, HASH)
+
+
+def signs(committee: Committee) -> None:
+    """The committee signs as if nothing had been."""
+    assert committee.running.call(committee.running.net.sign, committee.public_key, SIGNERS, HASH)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"message_hash": hashlib.sha256(b"pay Mallory").hexdigest()},
+        {"public_key": "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"},
+        {"threshold_t": 3},
+        {"session_type": "keygen"},
+        {"message_hash": None},
+    ],
+    ids=lambda lie: next(iter(lie)),
+)
+def test_a_lying_coordinator_gets_no_signature(committee: Committee, lie: dict[str, object]) -> None:
+    net = committee.running.net
+
+    def alter(route: str, body: dict[str, Any]) -> dict[str, Any]:
+        return body | {"session_info": body["session_info"] | lie} if route == "join" else body
+
+    net.coordinator.alter = alter
+    made = invite(committee)
+    ended = committee.running.call(sign, net, committee.public_key, made)
+    for session in ended.values():
+        assert session["status"] == "failed"
+        assert session["reason"] in {"session-disagrees", "misspoken"}
+        assert session["signature"] is None
+    assert net.coordinator.sessions[made.session_id].reports == {}
+    net.coordinator.alter = None
+    signs(committee)
+
+
+def test_a_hostile_router_is_borne(committee: Committee) -> None:
+    net = committee.running.net
+    dice = random.Random(1)
+    net.router.mischief = router.chain(
+        router.delay(dice, 0.05),
+        router.reorder(dice, 0.2, 0.2),
+        router.repeat(dice, 0.3),
+        router.corrupt(dice, 0.05),
+        router.drop(dice, 0.05),
+    )
+    signs(committee)
+
+
+def test_a_cut_stream_loses_no_session(committee: Committee) -> None:
+    net = committee.running.net
+    made = invite(committee)
+    cut = dict.fromkeys(SIGNERS, 0)
+
+    def on_step(party: str, step: dict[str, Any]) -> None:
+        if step["step"] == "round" and cut[party] < 2:
+            cut[party] += 1
+            net.router.disconnect(made.session_id, party)
+
+    net.on_step = on_step
+    ended = committee.running.call(sign, net, committee.public_key, made)
+    assert [each["status"] for each in ended.values()] == ["completed"] * 2
+    assert sum(cut.values()) >= 2
+
+
+def test_the_router_may_hear_of_the_session_later_than_the_parties(committee: Committee) -> None:
+    net = committee.running.net
+    made = invite(committee)
+    net.router.admitted = set()
+    asked = trio.Event()
+
+    async def admit() -> None:
+        await asked.wait()
+        net.router.admitted = {made.session_id}
+
+    async def both() -> dict[str, dict[str, Any]]:
+        net.on_step = lambda *_: asked.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(admit)
+            return await sign(net, committee.public_key, made)
+
+    ended = committee.running.call(both)
+    assert [each["status"] for each in ended.values()] == ["completed"] * 2
+
+
+def test_reports_wait_for_a_coordinator_that_is_down(committee: Committee) -> None:
+    net = committee.running.net
+    made = invite(committee)
+
+    def on_step(_: str, step: dict[str, Any]) -> None:
+        net.coordinator.down |= step["step"] == "round"
+
+    net.on_step = on_step
+    ended = committee.running.call(sign, net, committee.public_key, made)
+    assert [each["status"] for each in ended.values()] == ["completed"] * 2
+    assert net.coordinator.sessions[made.session_id].reports == {}
+    net.coordinator.down = False
+
+    async def reported() -> str:
+        with trio.fail_after(60):
+            return (await net.coordinator.outcome(made.session_id)).status
+
+    assert committee.running.call(reported) == "completed"
+
+
+def test_the_same_request_is_the_same_session_and_another_is_refused(committee: Committee) -> None:
+    net = committee.running.net
+    made = invite(committee)
+    ended = committee.running.call(sign, net, committee.public_key, made)
+    assert committee.running.call(sign, net, committee.public_key, made) == ended
+    with pytest.RaisesGroup(pytest.RaisesExc(SessionFailed, match="refused"), flatten_subgroups=True):
+        committee.running.call(sign, net, committee.public_key, made, "5a" * 32)
+
+
+def test_a_killed_daemon_comes_back_with_its_shares(committee: Committee) -> None:
+    net = committee.running.net
+    made = invite(committee)
+    victim = net.parties[SIGNERS[1]]
+    killed = trio.Event()
+
+    def on_step(party: str, step: dict[str, Any]) -> None:
+        if party == SIGNERS[0] and step["round"] == 3 and not killed.is_set():
+            killed.set()
+            assert victim.process is not None
+            victim.process.kill()
+
+    net.on_step = on_step
+
+    async def survivor() -> dict[str, Any]:
+        session: dict[str, Any] = {}
+
+        async def ask(party: str) -> None:
+            body: dict[str, object] = {
+                "sessionId": made.session_id,
+                "partyId": party,
+                "joinToken": made.join_tokens[party],
+                "messageHash": HASH,
+                "publicKey": committee.public_key,
+            }
+            if party == SIGNERS[0]:
+                session.update(await net.take_part(party, "signing", body))
+            else:
+                async with victim.client() as client:
+                    (await client.post("/mpc-party/signing/participate", json=body)).raise_for_status()
+
+        async def revive() -> None:
+            await killed.wait()
+            await victim.stop(signal.SIGKILL)
+            await victim.start()
+
+        with trio.fail_after(120):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(revive)
+                for party in SIGNERS:
+                    nursery.start_soon(ask, party)
+        return session
+
+    session = committee.running.call(survivor)
+    assert session["status"] == "failed"
+    with committee.running.client(SIGNERS[1]) as client:
+        theirs = client.get(f"/mpc-party/sessions/{made.session_id}").json()
+        assert (theirs["status"], theirs["reason"]) == ("failed", "restart")
+        assert client.post("/mpc-party/audit/verify").json()["whole"] is True
+    net.on_step = None
+    signs(committee)
+
+
+def test_what_the_router_carries_and_what_is_logged_holds_no_token(committee: Committee) -> None:
+    net = committee.running.net
+    payloads: list[bytes] = []
+    net.router.tap = lambda _, frame: payloads.append(frame.payload)
+    made = invite(committee)
+    committee.running.call(sign, net, committee.public_key, made)
+    assert payloads
+    for party in SIGNERS:
+        token = made.join_tokens[party].encode()
+        places = [path for path in net.parties[party].directory.rglob("*") if path.is_file()]
+        assert net.parties[party].log in places
+        for place in places:
+            assert token not in place.read_bytes(), place
+        assert not any(token in payload for payload in payloads)
+        pin = (net.parties[party].directory / "token" / "pin").read_bytes().strip()
+        assert pin not in net.parties[party].log.read_bytes()
