@@ -51,10 +51,17 @@ def test_unit(unit: str, build: str, compiled: Callable[..., Path]) -> None:
     subprocess.run([*prefix, str(program)], check=True, timeout=100)
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
-@pytest.mark.parametrize("level", ["-O1", "-O2", "-O3"])
-def test_secrets_steer_neither_branches_nor_addresses(level: str, compiler: str, compiled: Callable[..., Path]) -> None:
-    program = compiled("ctime", compiler, level, "-gdwarf-4", "-DTSS_CTIME")
+def test_sharing_holds_for_every_element_of_a_small_group(compiled: Callable[..., Path]) -> None:
+    program = compiled("exhaustive", "gcc", "-O2", "-DTSS_VERIFY")
+    subprocess.run([str(program)], check=True, timeout=100)
+
+
+@pytest.mark.parametrize(("compiler", "level"), [("gcc", "-O1"), ("gcc", "-O2"), ("gcc", "-O3"), ("clang", "-O2")])
+@pytest.mark.parametrize("kernel", ["OFF", "EMULATED"])
+def test_secrets_steer_neither_branches_nor_addresses(
+    kernel: str, compiler: str, level: str, compiled: Callable[..., Path]
+) -> None:
+    program = compiled("ctime", compiler, level, "-gdwarf-4", "-DTSS_CTIME", f"-DTSS_IFMA_{kernel}")
     subprocess.run([*VALGRIND, str(program)], check=True, timeout=100)
 
 
