@@ -66,14 +66,22 @@ def hold(
         posted = post.pop(order.randrange(len(post)) if order else 0)
         sent.append(posted)
         for _ in range(repeats):
-            try:
-                parties[posted.to].receive(posted.sender, posted.message_class, posted.data)
-            except core.PeerFault as error:
-                faults[posted.to] = error.fault
-            except core.PartyFinal:
-                pass
+            fault = attempt(parties[posted.to], posted.sender, posted.message_class, posted.data)
+            if fault is not None:
+                faults[posted.to] = fault
         collect(posted.to)
     return Outcome(faults, sent)
+
+
+def attempt(party: Party, sender: int, message_class: core.MessageClass, data: bytes) -> Fault | None:
+    """Deliver one message; the fault that it makes. A finished party takes it in silence."""
+    try:
+        party.receive(sender, message_class, data)
+    except core.PeerFault as error:
+        return error.fault
+    except core.PartyFinal:
+        pass
+    return None
 
 
 def _posted(parties: Mapping[int, Party], seat: int, changes: Mapping[str, Change]) -> list[Posted]:
