@@ -37,7 +37,7 @@ from daemon.errors import DaemonError, Refused, SettingsRefused
 from daemon.metrics import Metrics
 from daemon.network.coordinator import open_coordinator
 from daemon.network.publisher import publish_events, publish_reports
-from daemon.network.router import Router
+from daemon.network.router import open_router
 from daemon.readiness import feed_watchdog, tell_systemd
 from daemon.shares.checkpoints import keep_signing, sign_head
 from daemon.shares.reseal import Resealing
@@ -94,6 +94,7 @@ async def open_ground(settings: Settings, config: Path, *, trusted_config: bool)
         open_store(settings.service.database) as store,
         open_custodian(start, observe=metrics.observe_call) as custodian,
         open_coordinator(settings.coordinator) as coordinator,
+        open_router(settings.router, metrics.router_reconnects.inc) as router,
         trio.open_nursery() as keepers,
         trio.open_nursery() as background,
         trio.open_nursery() as ceremonies,
@@ -107,7 +108,7 @@ async def open_ground(settings: Settings, config: Path, *, trusted_config: bool)
             custodian=custodian,
             wall=wall,
             coordinator=coordinator,
-            router=Router(settings.router, metrics.router_reconnects.inc),
+            router=router,
             admission=admission,
             pool=Pool(settings, store, wall, admission, metrics),
             resealing=Resealing(store, wall),

@@ -7,16 +7,19 @@ ahead of what leaves, feeds the stall clock with nothing but protocol progress, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
 
 from daemon.custody import wire
-from daemon.errors import DaemonError, PeerFault
+from daemon.errors import Broken, Busy, DaemonError, PeerFault, Refused, TokenLost
 from daemon.session import SessionType, Step
 from daemon.values import PartyId
+from daemon.wall import RETRY_SECONDS, Altered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +36,17 @@ TICK_SECONDS: Final = 0.5
 """Afterwards: as often as the channel sends anything again."""
 LAST_WORDS_SECONDS: Final = 3.0
 """For telling the peers that it is over."""
-BROADCAST_HINTS: Final = frozenset({"confirming", "complete"})
+
+
+OURS: Final[dict[str, Callable[[str], DaemonError]]] = {
+    "refused": Refused,
+    "share-altered": Altered,
+    "hsm-unavailable": TokenLost,
+    "busy": partial(Busy, retry_after=RETRY_SECONDS),
+    "rate-limit": partial(Busy, retry_after=RETRY_SECONDS),
+    "internal": Broken,
+}
+"""What the custodian calls it when it could not go on itself; anything else came from another party."""
 
 
 class Exchange:
@@ -61,7 +74,7 @@ class Exchange:
 
         Raises:
             PeerFault: It failed: another party broke the protocol, or gave up.
-            TokenLost, Refused, Broken: As for `Wall.ask`.
+            TokenLost, Altered, Busy, Refused, Broken: As for `Wall.ask`.
         """
         next_tick = trio.current_time()
         while self.progress is None or self.progress.state not in states:
@@ -193,9 +206,12 @@ def reason_of(error: BaseException) -> str:
     return "stopped" if isinstance(error, trio.Cancelled) else "failed"
 
 
-def _fault(fault: wire.FaultReport | None) -> PeerFault:
+def _fault(fault: wire.FaultReport | None) -> DaemonError:
+    """Why a ceremony failed: through us, which the custodian says in a few words of its own, or through others."""
     if fault is None:
         return PeerFault("the ceremony failed", reason="unidentified")
+    if fault.reason in OURS:
+        return OURS[fault.reason](fault.detail)
     if fault.evidence:
         log.warning("evidence", reason=fault.reason, evidence=[piece.hex() for piece in fault.evidence])
     return PeerFault(

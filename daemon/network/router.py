@@ -98,7 +98,8 @@ class Stream:
     """One session's connection to the router, as one party of it. Made by `Router.open`.
 
     Attributes:
-        opened: Set once the router has accepted the first connection.
+        opened: Set once the router has accepted the first connection, or declined us for good.
+        declined: How it did that.
         connections: How many there have been.
         problem: Why there is none just now; empty while there is one.
         dropped: Frames that did not read.
@@ -106,6 +107,7 @@ class Stream:
 
     def __init__(self, party_id: PartyId, inbox: int) -> None:
         self.opened = trio.Event()
+        self.declined: Declined | None = None
         self.connections = 0
         self.problem = "the router has not answered yet"
         self.dropped = 0
@@ -170,13 +172,9 @@ class Stream:
 
 
 class Router:
-    """See the module. One per daemon; streams share nothing but the settings.
+    """See the module. Made by `open_router`; streams share nothing but the settings."""
 
-    Raises:
-        SettingsRefused: The TLS files cannot be used.
-    """
-
-    def __init__(self, settings: RouterSettings, on_reconnect: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, settings: RouterSettings, links: trio.Nursery, on_reconnect: Callable[[], None]) -> None:
         address = urlsplit(settings.url)
         self._settings = settings
         self._host = address.hostname or ""
@@ -184,29 +182,37 @@ class Router:
         self._authority = address.netloc
         self._path = address.path.rstrip("/")
         self._tls: ssl.SSLContext | None = tls_context(settings.tls) if address.scheme == "https" else None
+        self._links = links
         self._on_reconnect = on_reconnect
 
     @asynccontextmanager
     async def open(self, session_id: SessionId, party_id: PartyId) -> AsyncIterator[Stream]:
         """A session's stream for as long as the block lasts; entered once the router has accepted it.
 
-        Not accepted yet (404 among that) means: try again. The caller's deadline is the bound.
+        Not accepted yet (404 among that) means: try again. The caller's deadline is the bound. Its cancellation leaves
+        the connection alone until the block is left: the last word of a session that ran out of time is still to go.
 
         Raises:
-            Declined: The router will not have us; inside an exception group, as all that ends the block.
+            Declined: The router will not have us.
         """
         stream = Stream(party_id, self._settings.inbox_frames)
         resource = f"{self._path}/sessions/{session_id}/messages?party_id={quote(str(party_id))}"
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep, stream, resource)
+        link = trio.CancelScope()
+        self._links.start_soon(self._keep, stream, resource, link)
+        try:
             await stream.opened.wait()
-            try:
-                yield stream
-            finally:
-                nursery.cancel_scope.cancel()
+            if stream.declined is not None:
+                raise stream.declined
+            yield stream
+        finally:
+            link.cancel()
 
-    async def _keep(self, stream: Stream, resource: str) -> None:
-        """Keep one connection up until cancelled."""
+    async def _keep(self, stream: Stream, resource: str, link: trio.CancelScope) -> None:
+        """Keep one connection up until the link is cancelled, or the router declines the first one."""
+        with link:
+            await self._keep_connected(stream, resource)
+
+    async def _keep_connected(self, stream: Stream, resource: str) -> None:
         waits = delays(longest=LONGEST_DELAY)
         while True:
             began = trio.current_time()
@@ -216,7 +222,9 @@ class Router:
                 stream._lost(error.message)  # noqa: SLF001  the other half of one object
             except Declined as error:
                 if not stream.opened.is_set():
-                    raise
+                    stream.declined = error
+                    stream.opened.set()
+                    return
                 stream._lost(error.message)  # noqa: SLF001
             if trio.current_time() - began > SETTLED_SECONDS:
                 waits = delays(longest=LONGEST_DELAY)
@@ -252,6 +260,22 @@ class Router:
             await trio.sleep(self._settings.ping_seconds)
             with trio.fail_after(self._settings.ping_seconds):
                 await socket.ping()
+
+
+@asynccontextmanager
+async def open_router(
+    settings: RouterSettings, on_reconnect: Callable[[], None] = lambda: None
+) -> AsyncIterator[Router]:
+    """A client for as long as the block lasts; its streams must be closed by then.
+
+    Raises:
+        SettingsRefused: The TLS files cannot be used.
+    """
+    async with trio.open_nursery() as links:
+        try:
+            yield Router(settings, links, on_reconnect)
+        finally:
+            links.cancel_scope.cancel()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.errors import Declined
-from daemon.network.router import FRAME_MAX, PAYLOAD_MAX, Incoming, Router, read_frame, write_frame
+from daemon.network.router import FRAME_MAX, PAYLOAD_MAX, Incoming, open_router, read_frame, write_frame
 from daemon.settings import RouterSettings
 from daemon.values import PartyId, SessionId
 from localnet.router import Frame
@@ -93,8 +93,7 @@ def test_the_largest_payload_fits_into_a_frame() -> None:
 
 
 async def test_frames_go_both_ways() -> None:
-    async with Reference().serving() as url:
-        router = Router(RouterSettings(url=url))
+    async with Reference().serving() as url, open_router(RouterSettings(url=url)) as router:
         with trio.fail_after(5):
             async with router.open(SESSION, A) as a, router.open(SESSION, B) as b:
                 await a.send(None, 1, b"to all")
@@ -108,8 +107,11 @@ async def test_a_router_that_does_not_know_the_session_yet_is_tried_again() -> N
     reference.admitted = set()
     asked = trio.Event()
 
-    async with reference.serving() as url, trio.open_nursery() as nursery:
-        router = Router(RouterSettings(url=url))
+    async with (
+        reference.serving() as url,
+        open_router(RouterSettings(url=url)) as router,
+        trio.open_nursery() as nursery,
+    ):
         opened = trio.Event()
 
         async def open_it() -> None:
@@ -128,14 +130,14 @@ async def test_a_router_that_does_not_know_the_session_yet_is_tried_again() -> N
 async def test_a_router_that_is_down_is_waited_for() -> None:
     reference = Reference()
     reference.down = True
-    async with reference.serving() as url:
+    async with reference.serving() as url, open_router(RouterSettings(url=url)) as router:
         with trio.move_on_after(0.3) as scope:
-            async with Router(RouterSettings(url=url)).open(SESSION, A):
+            async with router.open(SESSION, A):
                 pass
         assert scope.cancelled_caught
         reference.down = False
         with trio.fail_after(5):
-            async with Router(RouterSettings(url=url)).open(SESSION, A) as stream:
+            async with router.open(SESSION, A) as stream:
                 assert stream.connections == 1
 
 
@@ -148,18 +150,36 @@ async def test_a_router_that_says_no_ends_the_try() -> None:
     async with trio.open_nursery() as nursery:
         (listener,) = await nursery.start(partial(trio.serve_tcp, refuse, 0, host="127.0.0.1"))
         url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
-        with pytest.raises(ExceptionGroup) as raised, trio.fail_after(5):
-            async with Router(RouterSettings(url=url)).open(SESSION, A):
-                pytest.fail("it must not open")
-        assert raised.group_contains(Declined, match="403")
+        async with open_router(RouterSettings(url=url)) as router:
+            with pytest.raises(Declined, match="403"), trio.fail_after(5):
+                async with router.open(SESSION, A):
+                    pytest.fail("it must not open")
         nursery.cancel_scope.cancel()
+
+
+async def test_the_last_word_of_a_cancelled_block_still_goes() -> None:
+    reference = Reference()
+    async with reference.serving() as url, open_router(RouterSettings(url=url)) as router:
+        with trio.fail_after(5):
+            async with router.open(SESSION, B) as b:
+                with trio.CancelScope() as scope:
+                    async with router.open(SESSION, A) as a:
+                        try:
+                            scope.cancel()
+                            await trio.sleep_forever()
+                        finally:
+                            with trio.CancelScope(shield=True):
+                                await a.send(None, 1, b"farewell")
+                assert (await b.receive()).payload == b"farewell"
 
 
 async def test_a_lost_connection_comes_back_and_loses_no_frame_that_waits() -> None:
     reference = Reference()
     lost: list[int] = []
-    async with reference.serving() as url, trio.open_nursery() as nursery:
-        router = Router(RouterSettings(url=url), lambda: lost.append(1))
+    async with (
+        reference.serving() as url,
+        open_router(RouterSettings(url=url), lambda: lost.append(1)) as router,
+    ):
         with trio.fail_after(10):
             async with router.open(SESSION, A) as a, router.open(SESSION, B) as b:
                 for number in range(5):
@@ -168,13 +188,11 @@ async def test_a_lost_connection_comes_back_and_loses_no_frame_that_waits() -> N
                     assert (await b.receive()).payload == b"%d" % number
                 assert b.connections >= 2
                 assert lost
-        nursery.cancel_scope.cancel()
 
 
 async def test_bare_messages_are_sent_again_on_a_new_connection() -> None:
     reference = Reference()
-    async with reference.serving() as url:
-        router = Router(RouterSettings(url=url))
+    async with reference.serving() as url, open_router(RouterSettings(url=url)) as router:
         with trio.fail_after(10):
             async with router.open(SESSION, A) as a, router.open(SESSION, B) as b:
                 a.keep_sent()
@@ -192,8 +210,7 @@ async def test_garbage_is_counted_and_the_rest_arrives() -> None:
         return [replace(delivery, payload=b""), delivery]
 
     reference.mischief = spoil
-    async with reference.serving() as url:
-        router = Router(RouterSettings(url=url))
+    async with reference.serving() as url, open_router(RouterSettings(url=url)) as router:
         with trio.fail_after(5):
             async with router.open(SESSION, A) as a, router.open(SESSION, B) as b:
                 await a.send(None, 1, b"good")
@@ -203,8 +220,7 @@ async def test_garbage_is_counted_and_the_rest_arrives() -> None:
 
 async def test_an_oversize_frame_costs_the_connection_not_the_session() -> None:
     reference = Reference()
-    async with reference.serving() as url:
-        router = Router(RouterSettings(url=url))
+    async with reference.serving() as url, open_router(RouterSettings(url=url)) as router:
         with trio.fail_after(10):
             async with router.open(SESSION, A) as a, router.open(SESSION, B) as b:
                 too_long = Frame(from_party="a-x", round_number=1, payload=bytes(FRAME_MAX))

@@ -245,7 +245,9 @@ async def test_what_a_stop_has_ended_is_found(store: Store) -> None:
     assert found.keys() == {quiet.session_id, begun.session_id}
     assert not found[quiet.session_id].begun
     assert found[begun.session_id].begun
-    assert (found[begun.session_id].seat, found[begun.session_id].channel) == (2, Channel.SEALED)
+    assert found[begun.session_id].seat == 2
+    assert found[begun.session_id].channel is Channel.SEALED
+    assert found[quiet.session_id].channel is None
 
 
 # ---- Shares ----

@@ -1,0 +1,354 @@
+"""What goes wrong around a ceremony: the router, the coordinator, the custodian, the disk, a peer; each for real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from contextlib import aclosing, closing, suppress
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from daemon.errors import AuditUnwritable, TokenLost
+from daemon.session import SessionStatus, Step
+from daemon.share import ShareStatus
+from daemon.values import PartyId, SessionId, ShareId
+from localnet.router import chain, corrupt, delay, drop, reorder, repeat
+from tests.daemon.ceremonies.committee import CALLER, NAMES, Committee, Template, open_committee
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from daemon.desk import Desk
+    from daemon.session import Session
+    from localnet.router import Delivery
+
+ALICE, BOB, CAROL = NAMES
+PAIR = (ALICE, BOB)
+
+
+def completed(ends: dict[str, Session]) -> bool:
+    return {end.status for end in ends.values()} == {SessionStatus.COMPLETED}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(30):
+        while not condition():  # noqa: ASYNC110  what is waited for has no event on this side
+            await trio.sleep(0.01)
+
+
+def children() -> dict[int, str]:
+    """Custodians of this process: command line by process id."""
+    found = {}
+    for directory in Path("/proc").iterdir():
+        try:
+            if directory.name.isdigit() and f"PPid:\t{os.getpid()}\n" in (directory / "status").read_text():
+                found[int(directory.name)] = (directory / "cmdline").read_text().replace("\0", " ")
+        except OSError:  # it has just ended
+            continue
+    return found
+
+
+def custodian_of(committee: Committee, name: str) -> int:
+    config = str(committee.parties[name].config)
+    (pid,) = (pid for pid, command in children().items() if config in command)
+    return pid
+
+
+async def test_a_bad_network_is_survived(template: Template, tmp_path: Path) -> None:
+    rng = Random(7)
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        for mischief in (
+            chain(delay(rng, 0.05), reorder(rng, 0.3, 0.1), repeat(rng, 0.5)),
+            chain(corrupt(rng, 0.1), drop(rng, 0.1)),
+        ):
+            committee.router.mischief = mischief
+            for number in range(2):
+                assert completed(await committee.ended(await committee.sign(template.key, PAIR, bytes([number]) * 32)))
+
+
+async def test_a_router_connection_that_breaks_loses_no_session(template: Template, tmp_path: Path) -> None:
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        taken = 0
+
+        def cut(session: str, _: object) -> None:
+            nonlocal taken
+            taken += 1
+            if taken % 5 == 0:
+                committee.router.disconnect(session, PAIR[taken % 2])
+
+        committee.router.tap = cut
+        assert completed(await committee.ended(await committee.sign(template.key, PAIR)))
+        assert taken > 15
+
+
+async def test_a_router_that_knows_the_session_only_later(template: Template, tmp_path: Path) -> None:
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        committee.router.admitted = set()
+        session = await committee.sign(template.key, PAIR)
+        desk = committee.desks[ALICE]
+        await until(lambda: all(each.waits_for == ("router",) for each in desk.admission.running.values()))
+        assert not committee.coordinator.sessions[str(session)].joined  # the stream comes first
+        committee.router.admitted.add(str(session))
+        assert completed(await committee.ended(session))
+
+
+async def test_a_coordinator_that_is_down_delays_and_loses_nothing(template: Template, tmp_path: Path) -> None:
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        made = committee.coordinator.create_signing(template.key, PAIR, "00" * 32)
+        session = SessionId(made.session_id)
+        committee.coordinator.down = True
+        for name in PAIR:
+            desk = committee.desks[name]
+            await desk.participate_signing(committee.signing_command(made, name, template.key), CALLER)
+        running = committee.desks[ALICE].admission.running
+        await until(lambda: any("503" in wait for each in running.values() for wait in each.waits_for))
+        committee.coordinator.down = False
+
+        def down_after_joins(route: str, answer: dict[str, object]) -> dict[str, object]:
+            if route == "join" and len(committee.coordinator.sessions[str(session)].joined) == len(PAIR):
+                committee.coordinator.down = True
+            return answer
+
+        committee.coordinator.alter = down_after_joins
+        assert completed(await committee.ended(session))
+        assert not committee.coordinator.sessions[str(session)].reports
+        committee.coordinator.down = False
+        with trio.fail_after(30):
+            assert (await committee.coordinator.outcome(str(session))).status == "completed"
+
+
+async def test_a_custodian_that_dies_fails_its_session_and_is_brought_back(template: Template, tmp_path: Path) -> None:
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        killed = False
+
+        def kill(_: str, frame: object) -> None:
+            nonlocal killed
+            if not killed and getattr(frame, "round_number", 0) >= 2:
+                killed = True
+                os.kill(custodian_of(committee, ALICE), signal.SIGKILL)
+
+        committee.router.tap = kill
+        ends = await committee.ended(await committee.sign(template.key, PAIR), (ALICE,))
+        assert ends[ALICE].status is SessionStatus.FAILED
+        assert ends[ALICE].reason == "custody-lost"
+        desk = committee.desks[ALICE]
+        began = trio.current_time()
+        with trio.fail_after(10):
+            await desk.custodian.wait_ready()
+        assert trio.current_time() - began < 5
+        assert (await desk.readiness()).ready
+        for running in list(committee.desks[BOB].admission.running.values()):
+            running._total.cancel()  # its stall clock would do it
+        assert completed(await committee.ended(await committee.sign(template.key, PAIR, b"\1" * 32)))
+
+
+async def test_while_the_token_is_away_nothing_starts_and_the_rest_answers(template: Template, tmp_path: Path) -> None:
+    async with open_committee(template, tmp_path, start=(ALICE,)) as committee:
+        desk = committee.desks[ALICE]
+        token = committee.parties[ALICE].directory / "token"
+        token.rename(token.with_name("away"))
+        with suppress(ProcessLookupError):  # it may have noticed by itself
+            os.kill(custodian_of(committee, ALICE), signal.SIGKILL)
+        await until(lambda: not desk.custodian.ready)
+        readiness = await desk.readiness()
+        assert not readiness.ready
+        assert readiness.reasons
+        with pytest.raises(TokenLost):
+            await committee.sign(template.key, PAIR, among=(ALICE,))
+        assert len(await desk.shares()) == 1
+        token.with_name("away").rename(token)
+        with trio.fail_after(30):
+            await desk.custodian.wait_ready()
+        assert (await desk.readiness()).ready
+
+
+async def test_a_peer_that_gives_up_is_heard_at_once(template: Template, tmp_path: Path) -> None:
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        stopped = False
+
+        def stop(session: str, frame: object) -> None:
+            nonlocal stopped
+            if not stopped and getattr(frame, "round_number", 0) >= 1:
+                stopped = True
+                running = committee.desks[BOB].admission.running[SessionId(session), PartyId(BOB)]
+                running._total.cancel()  # as its clock does
+
+        committee.router.tap = stop
+        began = trio.current_time()
+        ends = await committee.ended(await committee.sign(template.key, PAIR))
+        assert ends[BOB].status is SessionStatus.TIMEOUT
+        assert ends[ALICE].status is SessionStatus.FAILED
+        assert ends[ALICE].culprits == ()
+        assert trio.current_time() - began < 20  # far below the stall clock's minute
+
+
+async def test_a_share_that_was_altered_is_set_aside(template: Template, tmp_path: Path) -> None:
+    async with open_committee(template, tmp_path, start=(BOB,)) as committee:
+        database = committee.parties[ALICE].database
+        with closing(sqlite3.connect(database)) as connection:
+            (share_id, data) = connection.execute("SELECT id, share_data FROM party_shares").fetchone()
+            at = data.index('"data":"') + 20
+            changed = data[:at] + ("A" if data[at] != "A" else "B") + data[at + 1 :]
+            connection.execute("UPDATE party_shares SET share_data = ?", (changed,))
+            connection.commit()
+        await committee.start(ALICE)
+        ends = await committee.ended(await committee.sign(template.key, PAIR), (ALICE,))
+        assert ends[ALICE].reason == "share-altered"
+        share = await committee.desks[ALICE].share(ShareId(share_id))
+        assert share.status is ShareStatus.QUARANTINED
+
+
+async def test_nothing_is_signed_when_the_audit_log_cannot_be_written(template: Template, tmp_path: Path) -> None:
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        desk = committee.desks[ALICE]
+
+        async def unwritable(*, on: bool) -> None:
+            await desk.store.read(lambda _: desk.store._writer.execute(f"PRAGMA query_only = {int(on)}"))
+
+        sent: list[object] = []
+        committee.router.tap = lambda _, frame: sent.append(frame) if frame.from_party == ALICE else None
+        await unwritable(on=True)
+        with pytest.raises(AuditUnwritable):
+            await committee.sign(template.key, PAIR, among=(ALICE,))
+        assert not sent
+        readiness = await desk.readiness()
+        assert not readiness.ready
+        assert "readonly" in str(readiness.reasons)
+        assert await desk.shares()
+        await unwritable(on=False)
+        assert completed(await committee.ended(await committee.sign(template.key, PAIR)))
+        assert (await desk.readiness()).ready
+        assert (await desk.verify_audit()).whole
+
+
+# ---- Confirmations ----
+
+
+async def pending_at(committee: Committee, session: SessionId, name: str) -> ShareId:
+    """Wait until a party's share of a keygen is pending."""
+    with trio.fail_after(60):
+        async with aclosing(committee.desks[name].follow(session)) as entries:
+            async for entry in entries:
+                assert entry.step not in {Step.FAILED, Step.TIMEOUT}, entry.detail
+                if entry.step is Step.PENDING:
+                    return ShareId(str(entry.detail["shareId"]))
+    raise AssertionError
+
+
+async def test_a_share_is_pending_until_the_last_confirmation_whatever_happens(
+    template: Template, tmp_path: Path
+) -> None:
+    tables = {"*": {"limits": {"keygen_seconds": 300, "stall_seconds": 60}}}
+    async with open_committee(template, tmp_path, tables=tables) as committee:
+        quiet = False
+
+        def silence(delivery: Delivery) -> Iterable[Delivery]:
+            """Once Carol's share is pending, she says nothing to anybody any more."""
+            return [] if quiet and delivery.from_party == CAROL else [delivery]
+
+        committee.router.mischief = silence
+
+        async def listen() -> None:
+            nonlocal quiet
+            async with aclosing(committee.desks[CAROL].follow(session)) as entries:
+                async for entry in entries:
+                    if entry.step is Step.ROUND and entry.round >= 4:
+                        quiet = True
+
+        session = await committee.keygen()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            shares = {name: await pending_at(committee, session, name) for name in NAMES}
+            quiet = True
+            nursery.cancel_scope.cancel()
+        alice = committee.desks[ALICE]
+        view = await alice.confirmations(session)
+        if CAROL in view.missing:
+            assert (await alice.share(shares[ALICE])).status is ShareStatus.PENDING
+            assert not committee.coordinator.sessions[str(session)].reports.get(ALICE)
+        await committee.stop(ALICE)
+        await committee.start(ALICE)
+        quiet = False
+        ends = await committee.ended(session)
+        assert completed(ends)
+        alice = committee.desks[ALICE]
+        assert (await alice.share(shares[ALICE])).status is ShareStatus.ACTIVE
+        with trio.fail_after(30):
+            await committee.coordinator.outcome(str(session))
+        key = str(ends[ALICE].public_key)
+        assert completed(await committee.ended(await committee.sign(key, PAIR), PAIR))
+
+
+async def test_confirmations_can_be_carried_by_hand(template: Template, tmp_path: Path) -> None:
+    async with open_committee(template, tmp_path) as committee:
+        cut = {ALICE}
+
+        def silence(delivery: Delivery) -> Iterable[Delivery]:
+            """After round 4 nothing reaches those that are cut off."""
+            return [] if delivery.to_party in cut and done.get(delivery.to_party) else [delivery]
+
+        done: dict[str, bool] = {}
+        committee.router.mischief = silence
+        session = await committee.keygen()
+        shares: dict[str, ShareId] = {}
+        async with trio.open_nursery() as nursery:
+
+            async def watch(name: str) -> None:
+                shares[name] = await pending_at(committee, session, name)
+                done[name] = True
+
+            for name in NAMES:
+                nursery.start_soon(watch, name)
+        await committee.ended(session, (BOB, CAROL))
+        alice = committee.desks[ALICE]
+        missing = set((await alice.confirmations(session)).missing)
+        statements = list((await committee.desks[BOB].confirmations(session)).statements)
+        assert len(statements) == 3
+        altered = [bytes([statements[0][0] ^ 1]) + statements[0][1:], b"", b"x" * 20000, statements[1][:-1]]
+        view = await alice.take_confirmations(session, None, altered, CALLER)
+        assert set(view.missing) == missing
+        view = await alice.take_confirmations(session, None, statements, CALLER)
+        assert view.missing == ()
+        assert (await alice.share(shares[ALICE])).status is ShareStatus.ACTIVE
+
+
+async def test_a_crash_is_told_to_the_peers(template: Template, tmp_path: Path) -> None:
+    """As after kill -9: the row says in progress, nobody knows the ceremony any more."""
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        held: list[bool] = []
+
+        def hold(delivery: Delivery) -> Iterable[Delivery]:
+            """Bob's rounds never arrive; so both are in the middle of it."""
+            if delivery.round_number >= 2 and delivery.from_party == BOB and not held:
+                return []
+            return [delivery]
+
+        committee.router.mischief = hold
+        session = await committee.sign(template.key, PAIR)
+        desk = committee.desks[BOB]
+        with trio.fail_after(30):
+            async with aclosing(desk.follow(session)) as entries:
+                async for entry in entries:
+                    if entry.round >= 2:
+                        break
+        copied = committee.parties[BOB].directory / "state" / "copy.db"
+        await as_it_is_now(desk, copied)
+        await committee.stop(BOB)
+        for old in copied.parent.glob("tssd.db*"):
+            old.unlink()
+        copied.rename(copied.with_name("tssd.db"))
+        held.append(True)
+        await committee.start(BOB)
+        after = await committee.desks[BOB].session(session)
+        assert (after.status, after.reason) == (SessionStatus.FAILED, "restart")
+        ends = await committee.ended(session, (ALICE,))
+        assert ends[ALICE].status is SessionStatus.FAILED
+
+
+async def as_it_is_now(desk: Desk, copy: Path) -> None:
+    await desk.store.read(lambda connection: connection.execute("VACUUM INTO ?", (str(copy),)))
