@@ -44,7 +44,7 @@ typedef struct ceremony {
 typedef struct party_slot {
     bool taken;
     uint8_t digest32[32];
-    uint8_t *data; /* NULL when consumed; of a direct message in the arena, else on the heap */
+    uint8_t *data; /* in the arena; NULL when consumed */
     size_t len;
 } party_slot;
 

@@ -48,11 +48,7 @@ static party_slot *party_slot_of(const tss_party *party, size_t type, size_t sen
 
 static void party_slot_drop(const tss_party *party, size_t type, size_t sender) {
     party_slot *slot = party_slot_of(party, type, sender);
-    if (party->ceremony->types[type].class_ == TSS_CLASS_DIRECT) {
-        secret_free(slot->data);
-    } else {
-        free(slot->data);
-    }
+    secret_free(slot->data);
     slot->data = NULL;
 }
 
@@ -170,9 +166,9 @@ INTERNAL tss_status party_begin(tss_party *party) {
     return party_compute(party) ? TSS_OK : TSS_MEMORY;
 }
 
-static bool party_slot_fill(const tss_party *party, party_slot *slot, size_t type, const uint8_t *digest32, span message) {
+static bool party_slot_fill(party_slot *slot, const uint8_t *digest32, span message) {
     const size_t len = message.len == 0 ? 1 : message.len;
-    slot->data = party->ceremony->types[type].class_ == TSS_CLASS_DIRECT ? secret_alloc(len) : malloc(len);
+    slot->data = secret_alloc(len);
     if (slot->data == NULL) {
         return false;
     }
@@ -218,7 +214,7 @@ INTERNAL tss_status party_receive(tss_party *party, uint32_t from, tss_class cla
         (void)party_fail(party, TSS_REASON_EQUIVOCATION, culprit, "message: differs from an earlier one of its type");
         return TSS_FAULT;
     }
-    if (!party_slot_fill(party, slot, type, digest32, message)) {
+    if (!party_slot_fill(slot, digest32, message)) {
         (void)party_fail(party, TSS_REASON_INTERNAL, 0, "no memory for a message");
         return TSS_FAULT;
     }
