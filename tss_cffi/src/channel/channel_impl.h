@@ -1150,8 +1150,11 @@ tss_status tss_channel_new(tss_channel **channel, const tss_ceremony *ceremony) 
 }
 
 void tss_channel_hello_digest(const tss_channel *channel, uint8_t *digest32) {
+    if (digest32 == NULL) {
+        return;
+    }
     memset(digest32, 0, 32);
-    if (!crypto_tagged(digest32, CHANNEL_TAG_HELLO, statement_body(&channel->members[channel->self].hello))) {
+    if (channel != NULL && !crypto_tagged(digest32, CHANNEL_TAG_HELLO, statement_body(&channel->members[channel->self].hello))) {
         memset(digest32, 0, 32); /* no memory: a signature over zeros is refused by tss_channel_start */
     }
 }
@@ -1181,11 +1184,16 @@ tss_status tss_channel_receive(tss_channel *channel, const uint8_t *data, size_t
 }
 
 void tss_channel_tick(tss_channel *channel, uint64_t now_ms) {
-    clock_set(channel, now_ms);
-    time_passes(channel);
+    if (channel != NULL) {
+        clock_set(channel, now_ms);
+        time_passes(channel);
+    }
 }
 
 void tss_channel_connected(tss_channel *channel, uint64_t now_ms) {
+    if (channel == NULL) {
+        return;
+    }
     clock_set(channel, now_ms);
     if (channel->started && channel->state <= TSS_CHANNEL_RUNNING) {
         hello_again(channel);
@@ -1278,7 +1286,7 @@ tss_status tss_channel_outgoing(tss_channel *channel, tss_frame *frame) {
 }
 
 tss_channel_state tss_channel_state_of(const tss_channel *channel) {
-    return channel->state;
+    return channel != NULL ? channel->state : TSS_CHANNEL_FAILED;
 }
 
 tss_status tss_channel_transcript(const tss_channel *channel, uint8_t *transcript32) {
@@ -1301,6 +1309,10 @@ tss_status tss_channel_attach(tss_channel *channel, tss_party *party, uint64_t n
     uint16_t rounds;
     tss_party_round(party, &round, &rounds);
     ARG_CHECK(round == 1 && rounds >= 1 && rounds <= CHANNEL_ROUNDS_MAX, "party");
+    ARG_CHECK(party->n == channel->n && party->own == channel->self, "party");
+    for (size_t i = 0; i < channel->n; i++) {
+        ARG_CHECK(party->seats[i] == seat_of(channel, i), "party");
+    }
     channel->echoes = calloc(rounds, sizeof channel->echoes[0]);
     if (channel->echoes == NULL) {
         return TSS_MEMORY;
@@ -1461,6 +1473,9 @@ tss_status tss_channel_abort_signed(tss_channel *channel, const uint8_t *signatu
 }
 
 void tss_channel_fault_of(const tss_channel *channel, tss_channel_fault *fault) {
+    if (channel == NULL || fault == NULL) {
+        return;
+    }
     *fault = channel->fault;
     for (size_t i = 0; i < 2 && fault->reason != TSS_CHANNEL_NONE; i++) {
         fault->evidence[i] = channel->evidence[i].data;
@@ -1469,10 +1484,15 @@ void tss_channel_fault_of(const tss_channel *channel, tss_channel_fault *fault) 
 }
 
 void tss_channel_drops(const tss_channel *channel, uint64_t *drops) {
-    memcpy(drops, channel->drops, sizeof channel->drops);
+    if (channel != NULL && drops != NULL) {
+        memcpy(drops, channel->drops, sizeof channel->drops);
+    }
 }
 
 void tss_channel_progress(const tss_channel *channel, tss_progress *progress) {
+    if (channel == NULL || progress == NULL) {
+        return;
+    }
     *progress = (tss_progress){.steps = channel->steps};
     progress->round = channel->round;
     progress->rounds = channel->rounds;
