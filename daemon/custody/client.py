@@ -154,7 +154,7 @@ class _Connection:
         except Broken as error:
             log.exception("the custodian broke the wall's rules", problem=str(error))
         finally:
-            self.end()
+            self.alive = False
             for pending in self._pending.values():
                 pending.done.set()
             self._pending.clear()
@@ -182,9 +182,9 @@ class _Connection:
 
     def end(self) -> None:
         """End the process at once, whatever it does."""
-        if self.alive and self._process is not None:
-            self._process.kill()
         self.alive = False
+        if self._process is not None:
+            self._process.kill()
         with suppress(OSError):
             self._stream.socket.shutdown(socket.SHUT_RDWR)
 

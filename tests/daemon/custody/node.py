@@ -72,7 +72,7 @@ class Node:
 def copy_node(node: Node, directory: Path) -> Node:
     """The same node with a life of its own."""
     shutil.copytree(node.directory, directory)
-    copy = replace(node, directory=directory)
+    copy = replace(node, directory=directory, settings=dict(node.settings))
     conf = copy.token / "softhsm2.conf"
     conf.write_text(conf.read_text().replace(str(node.directory), str(directory)))
     copy.write_config()

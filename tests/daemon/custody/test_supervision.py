@@ -1,6 +1,7 @@
 """What dies comes back, what hangs is ended, and nobody has to be asked."""
 
 import os
+import random
 import signal
 import socket
 import stat
@@ -435,7 +436,7 @@ async def test_the_doctor_examines_the_token(committee: Committee) -> None:
             await operator.ask(Doctor(), DoctorReport)
     assert report.tier == "A"
     assert len(report.checks) >= 40
-    assert {check.outcome for check in report.checks} <= {"passed", "skipped"}
+    assert "failed" not in {check.outcome for check in report.checks}
 
 
 # ---- The watchdog ----
@@ -543,7 +544,7 @@ async def test_systemds_socket_refuses_another_user(committee: Committee, tmp_pa
         struct.pack(">I", 3) + b"\xc1\xc1\xc1",
         struct.pack(">I", 1) + b"\x80",
         struct.pack(">I", 64) + b"\x91" * 64,
-        os.urandom(4096),
+        random.Random(1).randbytes(4096),
     ],
     ids=lambda sent: sent[:8].hex(),
 )
