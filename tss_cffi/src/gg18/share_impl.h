@@ -246,14 +246,22 @@ static void share_put(writer *w, const gg18_share *share) {
 }
 
 INTERNAL tss_secret *share_write(const gg18_share *share) {
+    uint8_t digest32[32];
     writer measure = writer_measure();
     share_put(&measure, share);
-    tss_secret *secret = secret_bytes_new(measure.len);
-    if (secret != NULL) {
-        writer w = writer_open(secret->data, measure.len);
-        share_put(&w, share);
-        VERIFY_CHECK(w.ok && w.len == measure.len);
+    tss_secret *secret = secret_bytes_new(measure.len + sizeof(digest32));
+    if (secret == NULL) {
+        return NULL;
     }
+    writer w = writer_open(secret->data, secret->len);
+    share_put(&w, share);
+    if (!sha256(digest32, (span){secret->data, w.len})) {
+        secret_free(secret);
+        return NULL;
+    }
+    /* Not against an attacker (the seal is): another party's modulus has nothing else to be checked against. */
+    writer_bytes(&w, (span){digest32, sizeof(digest32)});
+    VERIFY_CHECK(w.ok && w.len == secret->len);
     return secret;
 }
 
@@ -290,7 +298,11 @@ INTERNAL const char *share_read(gg18_share *share, span bytes) {
         reader_big(&r, BIG_OF(share->public_[i].h1));
         reader_big(&r, BIG_OF(share->public_[i].h2));
     }
-    if (problem == NULL && !reader_done(&r)) {
+    uint8_t digest32[32];
+    const span digest = reader_take(&r, sizeof(digest32));
+    if (problem == NULL
+        && (!reader_done(&r) || !sha256(digest32, (span){bytes.at, bytes.len - sizeof(digest32)})
+            || memcmp(digest.at, digest32, sizeof(digest32)) != 0)) {
         problem = "format";
     }
     if (problem == NULL && memcmp(&prepared.public_, &share->public_[share->own], sizeof(gg18_public)) != 0) {
@@ -328,6 +340,12 @@ INTERNAL const char *share_check(const gg18_share *share) {
         if (!point_equal(&value, &share->X[j])) {
             return "BigXj";
         }
+    }
+    /* Nor on one of a lower degree: then fewer than t would sign. */
+    const size_t fewer = share->threshold - 1;
+    vss_interpolate_point_var(&value, first, share->seats, fewer, share->seats[fewer]);
+    if (point_equal(&value, &share->X[fewer])) {
+        return "threshold";
     }
     vss_interpolate_point_var(&value, first, share->seats, share->threshold, 0);
     return point_equal(&value, &share->Y) ? NULL : "ECDSAPub";
