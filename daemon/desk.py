@@ -255,6 +255,7 @@ class Desk:
             metrics.outbox_age.labels(kind).set(0 if oldest is None else (now() - oldest).total_seconds())
         for share_status, count in (await self.store.count_shares()).items():
             metrics.shares.labels(share_status).set(count)
+        metrics.resealing.set(self.resealing.left)
         self.admission.observe_waits()
 
     # ---- Parts ----

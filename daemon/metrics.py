@@ -44,6 +44,7 @@ class Metrics:
         self.outbox_age = Gauge("tssd_outbox_age_seconds", "Age of the oldest of them", ["kind"], registry=r)
         self.prepared = Gauge("tssd_prepared_sets", "Pre-parameter sets that are ready", ["protocol"], registry=r)
         self.shares = Gauge("tssd_shares", "Shares by status", ["status"], registry=r)
+        self.resealing = Gauge("tssd_shares_to_reseal", "Shares under an older version of the KEK", registry=r)
         self.router_reconnects = Counter("tssd_router_reconnects", "Router connections replaced", registry=r)
 
     def observe_call(self, request: str, outcome: str, seconds: float) -> None:

@@ -70,6 +70,19 @@ async def operating(config: Path) -> AsyncIterator[Operator]:
             raise SettingsRefused(_last_problem(log), "see [custodian] in config.toml") from None
 
 
+def reachable(directory: Path) -> None:
+    """Refuse to go on as root where a state directory is not there: made by root, its user could not enter it.
+
+    Raises:
+        Refused: It is not there.
+    """
+    if os.geteuid() == 0 and not directory.exists():
+        raise Refused(
+            f"{directory} does not exist yet, and root must not be the one who makes it",
+            "systemd-tmpfiles --create tssd.conf makes it for its user",
+        )
+
+
 def _last_problem(log: IO[bytes]) -> str:
     """Why it would not start, out of its log: JSON lines, of which the last says it."""
     log.seek(0, os.SEEK_SET)
