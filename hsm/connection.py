@@ -106,10 +106,11 @@ _loading: Final = threading.Lock()
 
 def _claim(path: Path) -> _Library:
     """The library, for one connection at a time: a second C_Initialize would end the first one's sessions."""
+    real = path.resolve()  # one library by two names is one library
     with _loading:
-        library = _libraries.get(path)
+        library = _libraries.get(real)
         if library is None:
-            library = _libraries[path] = _Library(path)
+            library = _libraries[real] = _Library(path)
         if library.in_use:
             raise NotConforming(f"{path} is in use by another token of this process")
         library.in_use = True

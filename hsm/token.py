@@ -160,21 +160,30 @@ class Token:
         )
 
     def create_keys(self) -> None:
-        """Make KEK version 1, the identity key and the backup key, and read each back.
+        """Make KEK version 1, the identity key and the backup key, and read each back. All of them or none.
 
         Raises:
             NotConforming: One of them exists, or what the token made is not what was asked for.
         """
+        self.probe()  # renews a lost session now, for what makes keys is never tried twice
         with self._reconnecting:
             connection = self._connected()
             keys = connection.find_keys()
             if keys.keks or keys.identity or keys.backup:
                 raise NotConforming("the keys exist already; nothing was changed")
-            self._make_kek(connection, 1)
-            for label in (self._settings.identity_label, self._settings.backup_label):
-                self._make_signing_pair(connection, label)
-            connection.find_keys()
-            self._canary = self._self_test(connection)
+            made: list[int] = []
+            try:
+                made += self._make_kek(connection, 1)
+                made += self._make_signing_pair(connection, self._settings.identity_label)
+                made += self._make_signing_pair(connection, self._settings.backup_label)
+                connection.find_keys()
+                self._canary = self._self_test(connection)
+            except HsmError:
+                with connection.bench() as (bench, _):
+                    for handle in made:
+                        lib.hsm_destroy_object(bench.module, bench.session, handle)
+                connection.find_keys()
+                raise
 
     def new_kek_version(self) -> int:
         """Make the next KEK version; from now on sealing uses it, while the older ones still open.
@@ -182,6 +191,7 @@ class Token:
         Raises:
             NotConforming: There is none to follow, or the token did not make what was asked for.
         """
+        self.probe()  # as in create_keys
         with self._reconnecting:
             connection = self._connected()
             newest = connection.find_keys().current_kek
@@ -317,7 +327,7 @@ class Token:
         _attempt(connection, lambda bench: _prove_hidden(bench, blob))
         return _Canary(value, blob)
 
-    def _make_kek(self, connection: Connection, version: int) -> None:
+    def _make_kek(self, connection: Connection, version: int) -> tuple[int, ...]:
         table = kek_table(self._profile, self._settings.kek_label, version)
         with connection.bench() as (bench, _):
             objects = Objects(bench.module, bench.session)
@@ -326,8 +336,9 @@ class Token:
             if wrong:
                 objects.destroy(handle)
                 raise NotConforming("the token made another KEK than was asked for: " + "; ".join(wrong))
+        return (handle,)
 
-    def _make_signing_pair(self, connection: Connection, label: str) -> None:
+    def _make_signing_pair(self, connection: Connection, label: str) -> tuple[int, ...]:
         public, private = signing_tables(self._profile, label)
         public_handle, private_handle = connection.generate_signing_pair(label, store=True)
         with connection.bench() as (bench, _):
@@ -338,6 +349,7 @@ class Token:
                 objects.destroy(public_handle)
                 objects.destroy(private_handle)
                 raise NotConforming(f"the token made another {label} than was asked for: " + "; ".join(wrong))
+        return public_handle, private_handle
 
 
 def open_token(settings: TokenSettings, pin: Pin, latch: PinLatch | None) -> Token:

@@ -277,10 +277,23 @@ def test_python_pkcs11s_exceptions_keep_their_class() -> None:
 
 
 @pytest.mark.parametrize("code", [CKR.TEMPLATE_INCONSISTENT, CKR.DEVICE_ERROR, CKR.DEVICE_MEMORY])
-def test_half_made_keys_are_reported(faulty: Faulty, code: CKR) -> None:
+@pytest.mark.parametrize("skip", [0, 1])
+def test_keys_are_made_all_or_none(faulty: Faulty, code: CKR, skip: int) -> None:
     with faulty.token.open() as token:
-        faulty.control.answer("C_GenerateKeyPair", code)
+        faulty.control.answer("C_GenerateKeyPair", code, skip=skip)
         with pytest.raises(class_of(code)):
             token.create_keys()
-        with pytest.raises(NotConforming, match="exist already"):
-            token.create_keys()
+        assert token.status().kek_versions == ()
+        assert token.status().identity_public is None
+        token.reconnect()
+        assert token.status().kek_versions == ()
+        token.create_keys()
+        token.probe()
+
+
+def test_keys_are_made_after_sessions_expired(faulty: Faulty) -> None:
+    with faulty.token.open() as token:
+        faulty.control.expire_sessions()
+        token.create_keys()
+        faulty.control.expire_sessions()
+        assert token.new_kek_version() == 2
