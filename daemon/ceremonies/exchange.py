@@ -7,7 +7,6 @@ ahead of what leaves, feeds the stall clock with nothing but protocol progress, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -22,7 +21,7 @@ from daemon.values import PartyId
 from daemon.wall import RETRY_SECONDS, Altered
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from daemon.ceremonies.admission import Running
     from daemon.desk import Desk

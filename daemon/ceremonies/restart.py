@@ -25,8 +25,6 @@ log = structlog.get_logger(__name__)
 
 NOTICE_SECONDS: Final = 60.0
 """How long we try to tell the peers; their stall clocks end the session anyway."""
-FLUSH_SECONDS: Final = 1.0
-"""For the notice to leave the socket before the stream is closed."""
 NOTICES_AT_ONCE: Final = 16
 
 
@@ -61,7 +59,6 @@ async def _give_notice(at: Desk, interrupted: Interrupted, seat: int, limiter: t
                 notice = await at.wall.ask(request, wire.Statement)
                 async with at.router.open(interrupted.session_id, interrupted.party_id) as stream:
                     await stream.send(None, 0, notice.data)
-                    await trio.sleep(FLUSH_SECONDS)
             except* DaemonError as group:
                 problem = str(group.exceptions[0])
                 log.info("no abort notice", session_id=str(interrupted.session_id), problem=problem)

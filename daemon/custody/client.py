@@ -376,7 +376,9 @@ class Custodian:
                     self._tell()
                 limit = HEARTBEAT_LIMIT
                 await trio.sleep(HEARTBEAT_SECONDS if self.ready else IMPATIENT_SECONDS)
-        except (CustodianGone, Broken):
+        except CustodianGone:
+            return  # the reader sees the end too
+        except Broken:
             connection.end()
 
     def _set_reason(self, reason: str) -> None:

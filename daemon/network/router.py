@@ -41,6 +41,8 @@ LONGEST_DELAY: Final = 5.0
 """Seconds between two tries to connect, at most: a ceremony has no minutes to wait."""
 SETTLED_SECONDS: Final = 5.0
 """A connection that lasted this long starts the delays anew."""
+GOODBYE_SECONDS: Final = 1.0
+"""For the WebSocket's closing handshake."""
 TRY_AGAIN: Final = frozenset({404, 408, 425, 429})
 """404: the router does not know the session yet."""
 
@@ -165,6 +167,15 @@ class Stream:
             else:
                 await self._arrived.send(frame_read)
 
+    async def _close(self) -> None:
+        """Say goodbye and wait for the answer: the router has then read all that was sent.
+
+        A socket that is just closed, with something unread in it, may take back what it sent last.
+        """
+        with trio.move_on_after(GOODBYE_SECONDS, shield=True):
+            if self._socket is not None:
+                await self._socket.aclose()
+
     def _lost(self, problem: str) -> None:
         if self._socket is not None:
             self._connected = trio.Event()
@@ -205,6 +216,7 @@ class Router:
                 raise stream.declined
             yield stream
         finally:
+            await stream._close()  # noqa: SLF001  the other half of one object
             link.cancel()
 
     async def _keep(self, stream: Stream, resource: str, link: trio.CancelScope) -> None:
