@@ -19,7 +19,7 @@
 #define PRIME_SIEVE_LIMIT ((size_t)1 << 20)
 
 #define PRIME_SIEVE_STEP 16384u /* small primes sieved by in one step */
-#define PRIME_BATCH 8u          /* candidates tested in one step */
+#define PRIME_BATCH 8u          /* candidates tested, or rounds made, in one step */
 
 /* Tests that one find takes on average (measured); for the progress shown, nothing else. */
 #define PRIME_EXPECTED_TESTS 830u
@@ -33,6 +33,7 @@ struct prime_search {
     size_t sieved; /* how many of them this window has been sieved by; 0: the window is not begun */
     size_t next;   /* the index of the next candidate */
     size_t tests;  /* since the last find */
+    unsigned rounds; /* the candidate passed Fermat's tests, and has passed rounds - 1 more; else 0 */
     uint64_t start[PRIME_LIMBS];
     uint64_t sieve[PRIME_WINDOW / 64];
 };
@@ -223,38 +224,57 @@ static void prime_candidate(const prime_search *search, size_t i, big p, big q) 
     p.d[0] |= 1;
 }
 
-static bool prime_try(big p, big q) {
+/* Fermat's tests of both. With q prime, 2^(2q) = 1 even proves p prime (Pocklington). */
+static bool prime_hopeful(big p, big q) {
     uint64_t hope = prime_fermat(q);
     DECLASSIFY(&hope, sizeof hope); /* that a candidate, which is thrown away, is composite */
     if (hope != 0) {
-        /* With q prime, 2^(2q) = 1 proves p prime (Pocklington); the rounds below are for q. */
         hope = prime_fermat(p);
         DECLASSIFY(&hope, sizeof hope);
     }
-    return hope != 0 && prime_is_safe(p, PRIME_ROUNDS);
+    return hope != 0;
 }
 
-static bool prime_test_step(prime_search *search, big p, big q) {
-    for (size_t tested = 0; tested < PRIME_BATCH && search->next < PRIME_WINDOW; search->next++) {
-        if (((search->sieve[search->next / 64] >> (search->next % 64)) & 1) != 0) {
-            continue;
+static void prime_test_step(prime_search *search, big p, big q) {
+    size_t tested = 0;
+    while (tested < PRIME_BATCH && search->next < PRIME_WINDOW && search->rounds == 0) {
+        if (((search->sieve[search->next / 64] >> (search->next % 64)) & 1) == 0) {
+            tested++;
+            search->tests++;
+            prime_candidate(search, search->next, p, q);
+            search->rounds = prime_hopeful(p, q) ? 1 : 0;
         }
-        tested++;
-        search->tests++;
-        prime_candidate(search, search->next, p, q);
-        if (prime_try(p, q)) {
-            /* The next one starts afresh: two primes of one window would tell of each other. */
-            search->sieved = 0;
-            search->tests = 0;
-            secret_wipe(search->start, sizeof search->start);
-            secret_wipe(search->sieve, sizeof search->sieve);
-            return true;
+        if (search->rounds == 0) {
+            search->next++;
         }
     }
     if (search->next == PRIME_WINDOW) {
         search->sieved = 0;
     }
-    return false;
+}
+
+/* Rounds for q, then as many for p. */
+static bool prime_confirm_step(prime_search *search, big p, big q) {
+    uint64_t prime = 1;
+    prime_candidate(search, search->next, p, q);
+    for (unsigned i = 0; i < PRIME_BATCH && search->rounds <= 2 * PRIME_ROUNDS; i++) {
+        prime &= prime_rounds(search->rounds <= PRIME_ROUNDS ? q : p, 1);
+        search->rounds++;
+    }
+    DECLASSIFY(&prime, sizeof prime);
+    const bool found = prime != 0 && search->rounds > 2 * PRIME_ROUNDS;
+    if (prime == 0) {
+        search->rounds = 0;
+        search->next++;
+    } else if (found) {
+        /* The next one starts afresh: two primes of one window would tell of each other. */
+        search->rounds = 0;
+        search->sieved = 0;
+        search->tests = 0;
+        secret_wipe(search->start, sizeof search->start);
+        secret_wipe(search->sieve, sizeof search->sieve);
+    }
+    return found;
 }
 
 INTERNAL bool prime_search_step(prime_search *search, big p, big q) {
@@ -262,11 +282,14 @@ INTERNAL bool prime_search_step(prime_search *search, big p, big q) {
     if (search->sieved == 0) {
         prime_begin_window(search);
     }
+    bool found = false;
     if (search->sieved < search->small_len) {
         prime_sieve_step(search);
-        return false;
+    } else if (search->rounds == 0) {
+        prime_test_step(search, p, q);
+    } else {
+        found = prime_confirm_step(search, p, q);
     }
-    const bool found = prime_test_step(search, p, q);
     if (!found) {
         big_wipe(p);
         big_wipe(q);

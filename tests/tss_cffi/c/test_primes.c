@@ -142,7 +142,7 @@ static void a_search_finds_fresh_safe_primes(void *unused) {
         uint16_t permille = prime_search_permille(search);
         CHECK(permille == 0);
         while (!prime_search_step(search, p, q)) {
-            CHECK(big_is_zero(p) == 1 || search->tests == 0);
+            CHECK(big_is_zero(p) == 1 && big_is_zero(q) == 1);
             CHECK(prime_search_permille(search) >= permille && prime_search_permille(search) <= 999);
             permille = prime_search_permille(search);
         }
@@ -197,6 +197,23 @@ static void a_search_goes_on_to_another_window(void *unused) {
     prime_search_free(search);
 }
 
+/* What passes Fermat's tests and is no prime is dropped, and the search goes on behind it. */
+static void a_search_survives_a_false_hope(void *unused) {
+    (void)unused;
+    prime_search *search = prime_search_new();
+    uint64_t p_d[PRIME_LIMBS], q_d[PRIME_LIMBS];
+    CHECK(search != NULL);
+    do {
+        CHECK(!prime_search_step(search, BIG_OF(p_d), BIG_OF(q_d)));
+    } while (search->sieved < search->small_len);
+    memset(search->sieve, 0xff, sizeof search->sieve);
+    search->next = 7;
+    search->rounds = 1;
+    CHECK(!prime_search_step(search, BIG_OF(p_d), BIG_OF(q_d)));
+    CHECK(search->rounds == 0 && search->next == 8 && big_is_zero(BIG_OF(p_d)) == 1);
+    prime_search_free(search);
+}
+
 static void no_room_no_search(void *unused) {
     (void)unused;
     void *block = secret_alloc((1 << 20) - SECRET_STACK_LEN - 32 * 1024);
@@ -211,6 +228,7 @@ int main(void) {
     test_secretly(primes_pass_and_composites_do_not);
     test_secretly(carmichael_numbers_do_not_pass);
     test_secretly(a_search_goes_on_to_another_window);
+    test_secretly(a_search_survives_a_false_hope);
     test_secretly(no_room_no_search);
     if (ROUNDS >= 100) {
         test_secretly(a_search_finds_fresh_safe_primes);
