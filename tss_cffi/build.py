@@ -135,6 +135,7 @@ def build(variant: Variant) -> Path:
     target = variant.folder / variant.package
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(ROOT):
         described: Extension = extension(variant, Path(PACKAGE)).distutils_extension(scratch)
+        described.py_limited_api = True  # as setup.py has it: one name for the file, whoever made it
         command = build_ext(Distribution({"name": variant.package, "ext_modules": [described]}))
         command.build_lib = f"{scratch}/lib"
         # gcov looks for its notes where the objects were.
@@ -147,6 +148,9 @@ def build(variant: Variant) -> Path:
         # Replaced, not overwritten: a process that has the old one mapped keeps it whole.
         shutil.copy2(made, target / f"{made.name}.new")
         (target / f"{made.name}.new").replace(target / made.name)
+    for old in target.glob("_core.*.so"):
+        if old.name != made.name:
+            old.unlink()
     if target != Path(__file__).parent:
         for old in target.glob("*.py*"):
             old.unlink()
