@@ -121,6 +121,7 @@ def check_committee(share: Share, joined: Joined) -> tuple[int, ...]:
 async def farewell(running: Running, exchange: Exchange) -> None:
     """Give the others what they may still lack; the signature is ours already, so nothing here can fail the session."""
     running.stop_clocks()
+    running.share_id = None  # it may sign the next one
     try:
         with trio.move_on_after(FAREWELL_SECONDS):
             progress = await exchange.confirm()

@@ -119,6 +119,7 @@ class Stream:
         self._connected = trio.Event()
         self._sending = trio.Lock()
         self._sent: list[str] | None = None
+        self._closing = False
 
     def keep_sent(self) -> None:
         """For bare protocol messages: from now on keep what is sent, and send it again on each new connection."""
@@ -172,6 +173,7 @@ class Stream:
 
         A socket that is just closed, with something unread in it, may take back what it sent last.
         """
+        self._closing = True
         with trio.move_on_after(GOODBYE_SECONDS, shield=True):
             if self._socket is not None:
                 await self._socket.aclose()
@@ -238,6 +240,8 @@ class Router:
                     stream.opened.set()
                     return
                 stream._lost(error.message)  # noqa: SLF001
+            if stream._closing:  # noqa: SLF001
+                return
             if trio.current_time() - began > SETTLED_SECONDS:
                 waits = delays(longest=LONGEST_DELAY)
             if stream.opened.is_set():
