@@ -101,8 +101,13 @@ def test_a_token_that_ignores_hidden_attributes_is_refused(faulty: Faulty) -> No
     profile = "nss"  # claims no unwrap template, so that the keys can be made
     with faulty.token.open(profile=profile) as token, pytest.raises(NotConforming, match="ignores CKA_SENSITIVE"):
         token.create_keys()
-    with pytest.raises(NotConforming, match="ignores CKA_SENSITIVE"):
-        faulty.token.open(profile=profile)
+    # One that came to it later, by an update of its firmware.
+    faulty.control.set(ignore_hidden=0)
+    with faulty.token.open(profile=profile) as token:
+        token.create_keys()
+        faulty.control.set(ignore_hidden=1)
+        with pytest.raises(NotConforming, match="ignores CKA_SENSITIVE"):
+            token.reconnect()
 
 
 def test_an_unwrap_template_that_is_not_kept_is_noticed(faulty: Faulty) -> None:
