@@ -108,10 +108,18 @@ static void fault_blame(tss_channel_fault *fault, uint32_t seat) {
     fault->culprits_len = 1;
 }
 
+/* The round whose messages the party waits for. */
+static uint16_t awaited_round(const tss_channel *c) {
+    uint16_t round = 0;
+    uint16_t rounds = 0;
+    tss_party_round(c->party, &round, &rounds);
+    return round;
+}
+
 /* Nothing is sealed or opened any more: the keys go, and the party is its owner's again. */
 static void leave(tss_channel *c, tss_channel_state state) {
     if (c->party != NULL) {
-        tss_party_round(c->party, &c->round, &c->rounds);
+        c->round = awaited_round(c);
         c->party = NULL;
     }
     secret_free(c->keys);
@@ -137,13 +145,7 @@ static void fail_internal(tss_channel *c, const char *detail) {
 
 /* A signing whose party has sent its last message: whatever happens now, the others may have the signature. */
 static bool awaits_signature(const tss_channel *c) {
-    uint16_t round = 0;
-    uint16_t rounds = 0;
-    if (c->party == NULL || c->ceremony.kind != TSS_SIGNING) {
-        return false;
-    }
-    tss_party_round(c->party, &round, &rounds);
-    return round == rounds;
+    return c->party != NULL && c->ceremony.kind == TSS_SIGNING && awaited_round(c) == c->rounds;
 }
 
 /* Two statements of one seat that cannot both be honest: the one case in which a peer is convicted before everybody. */
@@ -317,9 +319,7 @@ static void fail_party(tss_channel *c) {
     /* Nobody named: perhaps somebody sent two versions of a broadcast that no echo has covered yet. And in a signing a peer's
      * signature may still arrive. */
     dispute(c, &fault);
-    uint16_t round;
-    uint16_t rounds;
-    tss_party_round(c->party, &round, &rounds);
+    const uint16_t round = awaited_round(c);
     show_broadcasts(c, round);
     show_broadcasts(c, (uint16_t)(round - 1));
 }
@@ -452,9 +452,7 @@ static bool pump_peer(tss_channel *c, size_t peer) {
     bool delivered = false;
     const window_frame *frame;
     while (c->state == TSS_CHANNEL_RUNNING && !c->disputed && (frame = window_next(&c->members[peer].window)) != NULL) {
-        uint16_t round;
-        uint16_t rounds;
-        tss_party_round(c->party, &round, &rounds);
+        const uint16_t round = awaited_round(c);
         if (frame->round < round || frame->round > round + 1u || frame->round > c->rounds) {
             /* Nobody can be further ahead than one round: that takes a message of ours. */
             fail_payload(c, peer, "a message of a round that is over, or far ahead");
@@ -1305,8 +1303,8 @@ tss_status tss_channel_attach(tss_channel *channel, tss_party *party, uint64_t n
     ARG_CHECK(party != NULL, "party");
     ARG_CHECK(channel->state == TSS_CHANNEL_AGREED, "channel");
     clock_set(channel, now_ms);
-    uint16_t round;
-    uint16_t rounds;
+    uint16_t round = 0;
+    uint16_t rounds = 0;
     tss_party_round(party, &round, &rounds);
     ARG_CHECK(round == 1 && rounds >= 1 && rounds <= CHANNEL_ROUNDS_MAX, "party");
     ARG_CHECK(party->n == channel->n && party->own == channel->self, "party");
