@@ -258,7 +258,8 @@ class ServiceRequests:
 
     def _open_and_check(self, request: OpenAndCheck, _: int) -> Done:
         self._check_usable(request.row.party_id, request.row.share_id)
-        rows.open_share(self._ground.vault, request.row).close()
+        opened = rows.open_share if request.thorough else rows.open_bytes
+        opened(self._ground.vault, request.row).close()
         return Done()
 
     def _reseal(self, request: Reseal, _: int) -> Resealed:

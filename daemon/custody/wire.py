@@ -255,9 +255,13 @@ class Forget(Frame, frozen=True):
 
 
 class OpenAndCheck(Frame, frozen=True):
-    """Open a row, check the share against everything the row says, wipe it. Answer: `Done`."""
+    """Open a row and wipe it: the seal proves content and every field. Answer: `Done`.
+
+    thorough: also load the share into the core, which checks every relation in it and takes milliseconds.
+    """
 
     row: ShareRow
+    thorough: bool = False
 
 
 class Reseal(Frame, frozen=True):

@@ -132,8 +132,9 @@ async def test_a_changed_row_does_not_open(committee: Committee, change: str) ->
     assert changed != row
     async with committee.up("alice") as custodians:
         alice = custodians["alice"]
-        await alice.ask(OpenAndCheck(row=row), Done)
-        await refused(alice, OpenAndCheck(row=changed), "altered")
+        for thorough in (False, True):
+            await alice.ask(OpenAndCheck(row=row, thorough=thorough), Done)
+            await refused(alice, OpenAndCheck(row=changed, thorough=thorough), "altered")
         await refused(alice, Reseal(row=changed), "altered")
         with pytest.raises(CustodyFailure):
             await alice.ask(ConfirmRow(row=changed), Statement)

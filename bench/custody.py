@@ -1,0 +1,259 @@
+"""What the custodian costs: opening and sealing through the wall and without it, one call, one outage.
+
+    python bench/custody.py [--quick] [--json FILE] [--operations N]
+
+A fresh SoftHSM token, one custodian, a sealed share of 20 kB. "Direct" is the same work in one process, without the
+wall; the wall's overhead is the median of a call that does nothing but cross it. A reseal is an open and a seal, and an
+event in the chain, which is on the disk before the answer. --operations repeats opens and reseals so often and reports
+crashes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import msgspec  # noqa: E402 - the project's root has to be found first
+
+from daemon.custody import rows  # noqa: E402 - likewise
+from daemon.custody.wire import Done, OpenAndCheck, Reseal, Resealed, Revoke, Seat, ShareRow  # noqa: E402 - likewise
+from hsm import Pin, Token, TokenSettings, open_token  # noqa: E402 - likewise
+from tests.daemon.custody.node import SOFTHSM, Node, init, make_node  # noqa: E402 - likewise
+from tests.tss_cffi.seeded import core  # noqa: E402 - likewise
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from daemon.custody.client import Custodian
+
+SHARE_BYTES: Final = 20_000
+CALLERS: Final = (1, 2, 4, 8)
+OPENS_REQUIRED: Final = 2000
+OVERHEAD_MS_REQUIRED: Final = 0.3
+BACK_SECONDS_REQUIRED: Final = 2.0
+Figure = dict[str, Any]
+
+
+def blank_row(party_id: str) -> ShareRow:
+    """A row as a plain committee's keygen makes it, still without its share."""
+    return ShareRow(
+        share_id="bench",
+        party_id=party_id,
+        session=bytes(16),
+        share_type="wallet",
+        public_key=b"\2" + bytes(32),
+        threshold=2,
+        committee=(Seat(seat=1, party_id=party_id), Seat(seat=2, party_id="other-server")),
+        seat=1,
+        protocol="gg18-v2",
+        channel="plain",
+        generation=0,
+        transcript=b"",
+        identities=(),
+        result_digest=bytes(32),
+        confirmation=b"",
+        sealed=rows.UNSEALED,
+    )
+
+
+def direct(token: Token, row: ShareRow, seconds: float) -> list[Figure]:
+    """Opens, and opens with seals, by threads of this process."""
+    header = rows.share_header(row)
+    blob = rows.blob_of(row.sealed)
+
+    def open_once() -> None:
+        token.open(blob, header, core.SecretBytes).close()  # type: ignore[attr-defined]  # what the callable made
+
+    def reseal_once() -> None:
+        opened = token.open(blob, header, core.SecretBytes)
+        token.seal(opened, header)
+        opened.close()  # type: ignore[attr-defined]  # likewise
+
+    figures = []
+    for what, once in (("open, direct", open_once), ("open+seal, direct", reseal_once)):
+        for callers in CALLERS:
+            counts = [0] * callers
+            until = time.perf_counter() + seconds
+
+            def work(number: int, *, once: Callable[[], None] = once, until: float = until) -> None:
+                while time.perf_counter() < until:
+                    once()
+                    counts[number] += 1  # noqa: B023 - the threads end within this turn of the loop
+
+            threads = [threading.Thread(target=work, args=(number,)) for number in range(callers)]
+            began = time.perf_counter()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            figures.append(rate(what, callers, sum(counts), time.perf_counter() - began))
+    return figures
+
+
+def rate(what: str, callers: int, count: int, seconds: float) -> Figure:
+    """Operations a second."""
+    return {"what": what, "callers": callers, "per_second": round(count / seconds, 1), "count": count}
+
+
+async def through_the_wall(custodian: Custodian, row: ShareRow, seconds: float) -> list[Figure]:
+    """The same by tasks, across the wall."""
+
+    async def open_once() -> None:
+        await custodian.ask(OpenAndCheck(row=row), Done)
+
+    async def reseal_once() -> None:
+        await custodian.ask(Reseal(row=row), Resealed)
+
+    figures = []
+    for what, once in (("open, wall", open_once), ("open+seal, wall", reseal_once)):
+        for callers in CALLERS:
+            began = time.perf_counter()
+            count = await repeat(once, callers, seconds)
+            figures.append(rate(what, callers, count, time.perf_counter() - began))
+    return figures
+
+
+async def repeat(once: Callable[[], Awaitable[None]], callers: int, seconds: float) -> int:
+    """How often so many tasks did it in so long."""
+    count = 0
+
+    async def work() -> None:
+        nonlocal count
+        while trio.current_time() < until:
+            await once()
+            count += 1
+
+    until = trio.current_time() + seconds
+    async with trio.open_nursery() as nursery:
+        for _ in range(callers):
+            nursery.start_soon(work)
+    return count
+
+
+async def overhead(custodian: Custodian, calls: int) -> Figure:
+    """A call that a worker answers without HSM, core or disk: a share that is revoked already."""
+    again = Revoke(share_id="revoked")
+    await custodian.ask(again, Done)
+    times = []
+    for _ in range(calls):
+        began = time.perf_counter()
+        await custodian.ask(again, Done)
+        times.append((time.perf_counter() - began) * 1000)
+    return {"what": "one call", **spread(times)}
+
+
+async def outages(custodian: Custodian, count: int) -> Figure:
+    """From the death of the process to the next answer that needs the HSM."""
+    times = []
+    for _ in range(count):
+        connection, epoch = custodian._connection, custodian.epoch  # noqa: SLF001 - to kill its process
+        assert connection is not None  # noqa: S101 - it is ready
+        assert connection._process is not None  # noqa: S101, SLF001 - likewise
+        os.kill(connection._process.pid, signal.SIGKILL)  # noqa: SLF001 - likewise
+        began = time.perf_counter()
+        while custodian.epoch == epoch or not custodian.ready:
+            await custodian.wait_change()
+        times.append((time.perf_counter() - began) * 1000)
+    return {"what": "back after a kill", **spread(times)}
+
+
+async def endurance(custodian: Custodian, row: ShareRow, operations: int) -> Figure:
+    """Opens and reseals, eight at a time; restarts are crashes."""
+    before, done = custodian.restarts, 0
+
+    async def work() -> None:
+        nonlocal done
+        while done < operations:
+            done += 3
+            await custodian.ask(OpenAndCheck(row=row), Done)
+            await custodian.ask(Reseal(row=row), Resealed)
+
+    began = time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for _ in range(CALLERS[-1]):
+            nursery.start_soon(work)
+    return {
+        "what": "endurance",
+        "operations": done,
+        "seconds": round(time.perf_counter() - began, 1),
+        "crashes": custodian.restarts - before,
+    }
+
+
+def spread(times: list[float]) -> Figure:
+    """Median and extremes, milliseconds."""
+    return {
+        "median_ms": round(statistics.median(times), 3),
+        "min_ms": round(min(times), 3),
+        "max_ms": round(max(times), 3),
+        "count": len(times),
+    }
+
+
+async def measure(node: Node, asked: argparse.Namespace) -> list[Figure]:
+    """Everything, on one node."""
+    await init(node)
+    seconds = 0.3 if asked.quick else 3.0
+    row = blank_row(node.party_id)
+    os.environ["SOFTHSM2_CONF"] = str(node.token / "softhsm2.conf")
+    settings = TokenSettings(module_path=SOFTHSM, token_label="tssd", sessions=CALLERS[-1])  # noqa: S106 - a label
+    with open_token(settings, Pin.from_file(node.token / "pin"), None) as token:
+        with core.SecretBytes(SHARE_BYTES) as share:
+            row = msgspec.structs.replace(row, sealed=rows.sealed_of(token.seal(share, rows.share_header(row))))
+        figures = direct(token, row, seconds)
+    async with node.custodian() as custodian:
+        figures += await through_the_wall(custodian, row, seconds)
+        figures.append(await overhead(custodian, 200 if asked.quick else 5000))
+        if asked.operations:
+            figures.append(await endurance(custodian, row, asked.operations))
+        figures.append(await outages(custodian, 2 if asked.quick else 10))
+    return figures
+
+
+def report(figures: list[Figure]) -> None:
+    """Print them, and what is required of them."""
+    print(f"{platform.machine()}, {os.cpu_count()} cores, SoftHSM, a share of {SHARE_BYTES} bytes")
+    for figure in figures:
+        rest = "  ".join(f"{name} {value}" for name, value in figure.items() if name != "what")
+        print(f"  {figure['what']:<20} {rest}")
+    opens = max(figure["per_second"] for figure in figures if figure["what"] == "open, wall")
+    call = next(figure["median_ms"] for figure in figures if figure["what"] == "one call")
+    back = next(figure["max_ms"] for figure in figures if figure["what"] == "back after a kill")
+    print(f"  opens through the wall: {opens:.0f}/s (required {OPENS_REQUIRED}/s)")
+    print(f"  overhead of the wall: {call:.3f} ms median (at most {OVERHEAD_MS_REQUIRED} ms)")
+    print(f"  back after a kill: {back / 1000:.2f} s at most (required {BACK_SECONDS_REQUIRED} s)")
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="shorter runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--operations", type=int, default=0, metavar="N", help="also so many operations in a row")
+    asked = parser.parse_args()
+    core.open_arena(1 << 20)
+    with tempfile.TemporaryDirectory() as directory:
+        node = make_node(Path(directory) / "node", "bench-server")
+        figures = trio.run(measure, node, asked)
+    report(figures)
+    if asked.json:
+        asked.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

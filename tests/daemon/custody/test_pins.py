@@ -1,0 +1,189 @@
+"""The list of pins has one form, and a party id one owner."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.custody import pins
+from daemon.custody.refusal import Refusal
+from daemon.custody.wire import Pin, SignedPins
+
+
+class Identity:
+    """A node's identity key, in software."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.public = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+
+    def sign(self, digest: bytes) -> bytes:
+        r, s = decode_dss_signature(self._key.sign(digest, ec.ECDSA(Prehashed(SHA256()))))
+        return r.to_bytes(32, "big") + min(s, pins.P256_ORDER - s).to_bytes(32, "big")
+
+
+OWN, BOB, CAROL = Identity(), Identity(), Identity()
+PINS = (
+    Pin(node="bob", identity=BOB.public, patterns=("bob-*",)),
+    Pin(node="carol", identity=CAROL.public, patterns=("*-backup", "carol-server")),
+)
+BODY = pins.encode_list(7, PINS)
+
+
+def test_the_list_byte_by_byte() -> None:
+    """The format, written out: docs/custody.md."""
+    assert pins.encode_list(258, (Pin(node="b", identity=b"\2" * 33, patterns=("b-*", "a-b")),)) == (
+        b"\x01\x00\x00\x00\x00\x00\x00\x01\x02\x00\x01\x00\x01b" + b"\2" * 33 + b"\x00\x02\x00\x03a-b\x00\x03b-*"
+    )
+    assert pins.checkpoint_body(1, b"a" * 32, 2, b"c" * 32) == (
+        b"\x01" + bytes(7) + b"\x01" + b"a" * 32 + bytes(7) + b"\x02" + b"c" * 32
+    )
+    assert pins.successor_body(b"p" * 33, b"s" * 33) == b"\x01" + b"p" * 33 + b"s" * 33
+
+
+def test_a_list_is_read_as_it_was_written() -> None:
+    assert pins.decode_list(BODY) == (7, PINS)
+    assert pins.decode_list(pins.encode_list(0, ())) == (0, ())
+
+
+@given(data=st.data())
+def test_another_form_of_a_list_is_refused(data: st.DataObject) -> None:
+    changed = bytearray(BODY)
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    cut = bytes(changed[: data.draw(st.integers(0, len(changed)))])
+    for body in (bytes(changed), cut, cut + b"\0", BODY + cut):
+        with suppress(Refusal):
+            number, read = pins.decode_list(body)
+            assert pins.encode_list(number, read) == body
+
+
+@given(body=st.binary(max_size=300))
+def test_any_bytes_are_refused_or_a_list(body: bytes) -> None:
+    with suppress(Refusal):
+        number, read = pins.decode_list(body)
+        assert pins.encode_list(number, read) == body
+
+
+@pytest.mark.parametrize(
+    ("pattern", "party_id", "expected"),
+    [
+        ("bob-server", "bob-server", True),
+        ("bob-server", "bob-server2", False),
+        ("bob-server", "xbob-server", False),
+        ("*", "bob-server", True),
+        ("bob-*", "bob-server", True),
+        ("bob-*", "bobby-server", False),
+        ("*-server", "bob-server", True),
+        ("*-server", "bob-server-x", False),
+        ("b*b-*r", "bob-server", True),
+        ("b.b-server", "bob-server", False),
+        ("bob-[a-z]*", "bob-server", False),
+        ("bob_*", "bob-server", False),
+    ],
+)
+def test_only_the_star_is_special(pattern: str, party_id: str, *, expected: bool) -> None:
+    assert pins.matches(pattern, party_id) is expected
+
+
+def test_a_party_id_has_exactly_one_owner() -> None:
+    assert pins.identity_of(PINS, "bob-server") == BOB.public
+    assert pins.identity_of(PINS, "alice-backup") == CAROL.public
+    with pytest.raises(Refusal, match="no pinned peer speaks for dave-server"):
+        pins.identity_of(PINS, "dave-server")
+    with pytest.raises(Refusal, match="several nodes: bob, carol"):
+        pins.identity_of(PINS, "bob-backup")
+
+
+def test_signatures_have_one_form() -> None:
+    digest = os.urandom(32)
+    signature = OWN.sign(digest)
+    r, s = signature[:32], int.from_bytes(signature[32:], "big")
+    assert pins.verify(OWN.public, digest, signature)
+    assert not pins.verify(BOB.public, digest, signature)
+    assert not pins.verify(OWN.public, os.urandom(32), signature)
+    for other in (
+        r + (pins.P256_ORDER - s).to_bytes(32, "big"),
+        r + s.to_bytes(32, "little"),
+        signature[:-1],
+        signature + b"\0",
+        bytes(64),
+        bytes(32) + signature[32:],
+        r + bytes(32),
+        b"\xff" * 64,
+    ):
+        assert not pins.verify(OWN.public, digest, other)
+    assert not pins.verify(b"\2" * 33, digest, signature)
+    assert not pins.verify(b"", digest, signature)
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> pins.PinBook:
+    return pins.PinBook(tmp_path, lambda: 0)
+
+
+def test_numbers_grow_by_one(book: pins.PinBook) -> None:
+    assert book.newest(OWN.public) is None
+    assert book.number() == 0
+    first = book.sign(PINS, OWN.public, OWN.sign)
+    second = book.sign(PINS[:1], OWN.public, OWN.sign)
+    assert (first.number, second.number, book.number()) == (1, 2, 2)
+    assert book.newest(OWN.public) == second
+    assert book.check(second.signed, OWN.public) == second
+    with pytest.raises(Refusal, match="older"):
+        book.check(first.signed, OWN.public)
+
+
+def test_a_second_list_of_one_number_is_refused(book: pins.PinBook) -> None:
+    book.sign(PINS, OWN.public, OWN.sign)
+    body = pins.encode_list(1, PINS[:1])
+    forged = SignedPins(body=body, signature=OWN.sign(pins.tagged("tssd/1/pins", body)))
+    with pytest.raises(Refusal, match="two lists"):
+        book.check(forged, OWN.public)
+
+
+def test_what_the_chain_has_seen_counts_too(tmp_path: Path) -> None:
+    book = pins.PinBook(tmp_path, lambda: 5)
+    with pytest.raises(Refusal, match="list 5 of pins was signed"):
+        book.newest(OWN.public)
+    body = pins.encode_list(4, PINS)
+    (tmp_path / "pins").write_bytes(
+        msgspec.msgpack.encode(SignedPins(body=body, signature=OWN.sign(pins.tagged("tssd/1/pins", body))))
+    )
+    with pytest.raises(Refusal, match="older than 5"):
+        book.newest(OWN.public)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-1],
+        lambda _: b"",
+        lambda content: content[:20] + b"\xff\xfe" + content[22:],
+        lambda content: os.urandom(len(content)),
+    ],
+)
+def test_a_damaged_file_is_refused(book: pins.PinBook, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    book.sign(PINS, OWN.public, OWN.sign)
+    file = tmp_path / "pins"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(Refusal):
+        book.newest(OWN.public)
+    with pytest.raises(Refusal):
+        book.sign(PINS, OWN.public, OWN.sign)
+
+
+def test_another_tags_signature_is_no_list(book: pins.PinBook) -> None:
+    for tag in ("tssd/1/hello", "tssd/1/checkpoint", "tssd/1/confirm"):
+        other = SignedPins(body=BODY, signature=OWN.sign(pins.tagged(tag, BODY)))
+        with pytest.raises(Refusal, match="not signed"):
+            book.check(other, OWN.public)
