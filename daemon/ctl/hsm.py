@@ -160,6 +160,6 @@ def rotate_kek(
     if as_json:
         page.whole({"kekVersion": version, "shares": shares, "left": left})
     elif left:
-        page.say(f"KEK version {version} is made; {left} shares are being sealed anew under it")
+        page.say(f"KEK version {version} is made; shares being sealed anew under it: {left}")
     else:
-        page.say(f"KEK version {version} is made, and all {shares} shares are sealed under it")
+        page.say(f"KEK version {version} is made; shares sealed anew under it: {shares}")

@@ -40,7 +40,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, none: str, 
     """Print rows under headings.
 
     Args:
-        headings: One for each column.
+        headings: One for each column; the first names a row and is never folded.
         rows: Cells, as many as headings.
         none: Said where there are no rows.
         cut: Headings whose values are cut on a terminal, not folded.
@@ -49,8 +49,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, none: str, 
     columns = [
         Column(heading, no_wrap=True, max_width=CUT if page.is_terminal else None)
         if heading in cut
-        else Column(heading, overflow="fold")
-        for heading in headings
+        else Column(heading, overflow="fold", no_wrap=number == 0)
+        for number, heading in enumerate(headings)
     ]
     grid = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for row in rows:
@@ -62,12 +62,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, none: str, 
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print names and values; pairs without a value are left out."""
-    grid = Table.grid(Column(), Column(overflow="fold"), padding=(0, 2, 0, 0))
-    for name, value in pairs:
-        if value:
-            grid.add_row(Text(name, style="bold"), _cell(value))
-    _lines(console(), grid)
+    """Print names and values; pairs without a value are left out. Values are never cut, so that they can be copied."""
+    known = [(name, value) for name, value in pairs if value]
+    width = max((len(name) for name, _ in known), default=0)
+    for name, value in known:
+        console().print(Text.assemble((name.ljust(width), "bold"), "  ", _cell(value)), soft_wrap=True)
 
 
 def say(text: str, style: str = "") -> None:

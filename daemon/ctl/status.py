@@ -72,7 +72,10 @@ def _facts(ready: Json, custody: Json, away: str, counted: dict[str, dict[str, f
         yield "locked memory", f"{custody['arenaUsed'] / 2**20:.1f} of {custody['arenaSize'] / 2**20:.0f} MiB"
     yield "shares", _sum(counted.get("tssd_shares", {})) or "none"
     yield "sessions under way", _sum(counted.get("tssd_sessions_running", {})) or "none"
-    yield "waiting to leave", _sum(counted.get("tssd_outbox_waiting", {}))
+    yield (
+        "reports waiting",
+        f"{reports:.0f}" if (reports := counted.get("tssd_outbox_waiting", {}).get("report")) else "",
+    )
     yield "pre-parameters ready", _sum(counted.get("tssd_prepared_sets", {}))
 
 
