@@ -1,15 +1,14 @@
-"""Ready means: able to sign now. And the words for it to systemd, silent elsewhere."""
+"""Ready means: able to sign now. And what systemd's watchdog hears of it."""
 
 from __future__ import annotations
 
-import os
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
 from daemon.share import ShareStatus
+from daemon.systemd import tell_systemd, watchdog_seconds
 
 if TYPE_CHECKING:
     from daemon.desk import Desk
@@ -52,22 +51,9 @@ class Readiness:
         return cls(ready=not reasons, reasons=tuple(reasons), notes=tuple(notes))
 
 
-def tell_systemd(*words: str) -> None:
-    """Send words of sd_notify(3), such as `READY=1`; nothing where systemd is not listening."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-        notify.sendto("\n".join(words).encode(), address)
-
-
 async def feed_watchdog() -> None:
     """Tell systemd's watchdog, at half its interval, that the event loop turns; returns where nobody watches."""
-    microseconds = int(os.environ.get("WATCHDOG_USEC", "0"))
-    if not microseconds or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return
-    while True:
+    seconds = watchdog_seconds()
+    while seconds is not None:
         tell_systemd("WATCHDOG=1")
-        await trio.sleep(microseconds / 2_000_000)
+        await trio.sleep(seconds / 2)

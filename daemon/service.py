@@ -38,10 +38,11 @@ from daemon.metrics import Metrics
 from daemon.network.coordinator import open_coordinator
 from daemon.network.publisher import publish_events, publish_reports
 from daemon.network.router import open_router
-from daemon.readiness import feed_watchdog, tell_systemd
+from daemon.readiness import feed_watchdog
 from daemon.shares.checkpoints import keep_signing, sign_head
 from daemon.shares.reseal import Resealing
 from daemon.shares.store import open_store
+from daemon.systemd import tell_systemd
 from daemon.wall import Wall
 
 if TYPE_CHECKING:

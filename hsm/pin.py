@@ -43,6 +43,7 @@ class Pin:
         self._identity_of = identity_of
         self._typed = typed
         self._refused: CredentialIdentity | None = None
+        self._copied: CredentialIdentity | None = None
 
     @classmethod
     def from_file(cls, path: Path, *, identity_of: Path | None = None) -> Self:
@@ -59,6 +60,9 @@ class Pin:
         """
         pin = cls(path, identity_of, None)
         os.close(pin._open())
+        if identity_of is not None:
+            # As it was when it was copied: a source that changes later says nothing about the copy we have.
+            pin._copied = pin.identity()
         return pin
 
     @classmethod
@@ -91,8 +95,8 @@ class Pin:
         Raises:
             CredentialRefused: The file is gone.
         """
-        if self._path is None:
-            return None
+        if self._path is None or self._copied is not None:
+            return self._copied
         source = self._identity_of or self._path
         try:
             found = source.stat()

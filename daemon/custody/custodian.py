@@ -18,6 +18,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -50,6 +51,7 @@ from daemon.custody.wire import (
     encode,
 )
 from daemon.custody.workers import Lane, Workers
+from daemon.systemd import tell_systemd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,6 +60,8 @@ log = structlog.get_logger(__name__)
 
 REFUSED_STATUS: Final = 78
 """Exit status (EX_CONFIG): it cannot start until somebody changes something."""
+REFUSED_SECONDS: Final = 5.0
+"""Before it exits so under systemd, which starts it again at once for the connection that still waits."""
 CALLS_MAX: Final = 1024
 """Calls under way at a time; more are answered `busy` unread."""
 RECEIVE_BYTES: Final = 256 * 1024
@@ -156,6 +160,7 @@ def accepted(policy: CustodianPolicy) -> socket.socket:
         raise PolicyRefused("custodian.peer_uid must say which user tssd runs as")
     listener = socket.socket(fileno=LISTEN_FD)
     listener.set_inheritable(False)
+    tell_systemd("READY=1")
     while True:
         stream, _ = listener.accept()
         pid, uid, gid = struct.unpack("3i", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
@@ -204,8 +209,8 @@ def run(options: argparse.Namespace) -> None:
     else:
         state = State(policy.state_directory)
         requests = ServiceRequests(Ground(policy, state, vault, PinBook(policy.state_directory, state.seen_pins)))
-    stream = accepted(policy) if options.fd is None else socket.socket(fileno=options.fd)
     watchdog.start()
+    stream = accepted(policy) if options.fd is None else socket.socket(fileno=options.fd)
     if not options.operator:
         vault.start()
     Connection(stream, requests, threads).serve()
@@ -229,6 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (PolicyRefused, StateRefused, ArenaUnavailable) as error:
         log.error("the custodian cannot start", problem=str(error))  # noqa: TRY400  (no place in code is to blame)
         sys.stderr.flush()
+        if options.fd is None:
+            time.sleep(REFUSED_SECONDS)
         os._exit(REFUSED_STATUS)
     sys.stderr.flush()
     # At once: workers may be inside the HSM or the core, and the kernel clears what it takes back.

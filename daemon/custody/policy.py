@@ -52,6 +52,8 @@ class PinCredential(_Table):
 
     source: Literal["credential"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "tssd-pin"
+    file: AbsolutePath | None = None
+    """What systemd reads it from: not read here, but looked at to tell a changed PIN from one that was refused."""
 
 
 class PinFile(_Table):

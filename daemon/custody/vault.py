@@ -91,6 +91,8 @@ class Vault:
         self._watchdog = watchdog
         self._may_ask = may_ask
         self._typed_instead = operator and "CREDENTIALS_DIRECTORY" not in os.environ
+        self.idle: Callable[[], bool] = lambda: True
+        """Whether ending this process would end no ceremony."""
         self.settled = threading.Event()
         """Set once the first attempt to connect has ended, one way or the other."""
         os.environ.update(policy.module_environment)
@@ -231,7 +233,7 @@ class Vault:
                 failures += 1
                 self._away(error)
                 self.settled.set()
-                if failures >= FRESH_PROCESS_TRIES and _module_is_ill(error):
+                if failures >= FRESH_PROCESS_TRIES and _module_is_ill(error) and self.idle():
                     log.error("only a fresh process can help the module", reason=self.reason)  # noqa: TRY400
                     os._exit(STALE_STATUS)
                 time.sleep(RETRY_SECONDS)
@@ -292,7 +294,7 @@ class Vault:
                 directory = os.environ.get("CREDENTIALS_DIRECTORY")
                 if directory is None:
                     raise CredentialRefused(f"no systemd credential {source.name}: the unit has no LoadCredential=")
-                self._pin = Pin.from_file(Path(directory) / source.name)
+                self._pin = Pin.from_file(Path(directory) / source.name, identity_of=source.file)
             elif self._may_ask:
                 self._set("locked", "waiting for the PIN to be typed at the terminal")
                 self._may_ask = False

@@ -3,7 +3,8 @@
 Two clocks. A thread looks four times a second for a call past its deadline. And because a module may hang while it
 holds the interpreter's lock, so that no Python thread runs any more, the same thread winds up a timer of the C library
 each time (faulthandler's), which ends the process when it is not wound up again. Both leave with `_exit`: memory is
-given back to a kernel that clears it, and no clean-up waits for the call.
+given back to a kernel that clears it, and no clean-up waits for the call. Where systemd watches this process too, it
+hears of each look.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
+
+from daemon.systemd import tell_systemd, watchdog_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +53,10 @@ class Watchdog:
             del self._deadlines[number]
 
     def _watch(self) -> None:
+        beyond = watchdog_seconds() is not None
         while True:
+            if beyond:
+                tell_systemd("WATCHDOG=1")
             now = time.monotonic()
             for deadline, call in list(self._deadlines.values()):
                 if now > deadline:
