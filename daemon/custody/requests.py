@@ -132,6 +132,7 @@ class ServiceRequests:
             NewestPins: self._newest_pins,
             Succeed: self._succeed,
         }
+        ground.vault.idle = lambda: not self._held
         recovery = ground.vault.recovery_fingerprint
         if recovery != ground.state.recovery:
             ground.state.append(RecoveryKey(fingerprint=recovery))

@@ -391,6 +391,48 @@ async def test_without_a_terminal_a_typed_pin_is_waited_for(committee: Committee
         assert "terminal" in caught.value.message
 
 
+TYPED = """
+import os, signal, sys, trio
+from pathlib import Path
+from daemon.custody.client import Spawn, open_custodian
+async def main():
+    async with open_custodian(Spawn(config=Path(sys.argv[1]), trusted_config=True)) as custodian:
+        await custodian.wait_ready()
+        print("ready", flush=True)
+        os.kill(custodian._connection._process.pid, signal.SIGKILL)
+        while custodian.epoch == 1 or custodian.status is None or custodian.status.state == "starting":
+            await custodian.wait_change()
+        print("after a restart:", custodian.status.state, flush=True)
+trio.run(main)
+"""
+
+
+def test_a_typed_pin_lives_as_long_as_its_process(committee: Committee, tmp_path: Path) -> None:
+    node = committee.nodes["alice"]
+    node.settings |= {"pin": '{ source = "prompt" }'}
+    node.write_config()
+    (tmp_path / "typed.py").write_text(TYPED)
+    command = f"{sys.executable} {tmp_path}/typed.py {node.config}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        ["script", "-qec", command, "/dev/null"],  # noqa: S607  (the platform's)
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+    ) as terminal:
+        assert terminal.stdin is not None
+        assert terminal.stdout is not None
+        shown = b""
+        while b"PIN of HSM token tssd: " not in shown:
+            shown += os.read(terminal.stdout.fileno(), 4096)
+        terminal.stdin.write(node.pin.encode() + b"\n")
+        terminal.stdin.flush()
+        shown += terminal.stdout.read()
+    assert b"\nready" in shown
+    assert b"after a restart: locked" in shown
+    assert node.pin.encode() not in shown
+
+
 async def test_a_vanished_token_is_back_within_two_seconds_of_its_return(committee: Committee) -> None:
     node = committee.nodes["alice"]
     tokens = node.token / "tokens"
