@@ -21,7 +21,7 @@ BUILDS: Final = {
     "limbs": ("gcc", "-O2", "-DTSS_VERIFY", "-DTSS_IFMA_OFF"),
     "digits": ("gcc", "-O2", "-DTSS_VERIFY", "-DTSS_IFMA_EMULATED"),
     "sanitized": ("gcc", "-O1", "-DTSS_VERIFY", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
-    "valgrind": ("gcc", "-O1", "-DTSS_VERIFY", "-DTSS_CTIME", "-DROUNDS=20"),
+    "valgrind": ("gcc", "-O1", "-DTSS_VERIFY", "-DTSS_VALGRIND", "-DROUNDS=20"),
 }
 # Children that are meant to crash say nothing.
 VALGRIND: Final = ("valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full", "--child-silent-after-fork=yes")

@@ -26,4 +26,14 @@ INTERNAL void ifma_mul(uint64_t *r, const uint64_t *a, const uint64_t *b, const 
 INTERNAL void ifma_double_if(uint64_t *a, uint64_t flag, const modulus *m);
 INTERNAL void ifma_gather(uint64_t *r, const uint64_t *table, size_t count, uint64_t index, const modulus *m);
 
+/* ---- Eight numbers of 16 limbs at a time: half the time for each ---- */
+
+INTERNAL bool ifma_has_octets(const modulus *m);
+
+/** r[i] = base[i]^exponent for i < 8, by windows of at most 5 bits. Constant time. */
+INTERNAL void ifma_exp_octet(const big *r, const big *base, big exponent, unsigned window, const modulus *m);
+
+/** passes8[i] = 1 if 2^(m - 1) = 1 modulo m = m8[i], else 0. Constant time. */
+INTERNAL void ifma_fermat_octet(uint64_t *passes8, const modulus *m8);
+
 #endif

@@ -370,4 +370,157 @@ INTERNAL void ifma_init(modulus *m) {
     /* < 4m. What enters is < 2^(64 n), which is so much less than R that the product is < 2m even where m is far below 2^(64 n). */
 }
 
+/* ---- Eight numbers at a time, of 16 limbs each ----
+ *
+ * Here a lane holds a number of its own: vector j of an "octet" has digit j of all eight. Nothing has to move between lanes, and no chain
+ * of one number holds up the others. */
+
+#define IFMA_OCTET_DIGITS 20u
+
+typedef ifma_vector ifma_octet[IFMA_OCTET_DIGITS];
+
+/* Eight moduli; they may be all the same. */
+typedef struct ifma_octet_modulus {
+    ifma_octet form;
+    ifma_octet square;
+    ifma_vector inverse;
+} ifma_octet_modulus;
+
+static void ifma_octet_set(ifma_octet r, size_t lane, const uint64_t *element) {
+    for (size_t j = 0; j < IFMA_OCTET_DIGITS; j++) {
+        r[j][lane] = element[j];
+    }
+}
+
+static void ifma_octet_get(uint64_t *element, const ifma_octet a, size_t lane) {
+    memset(element, 0, 8 * MONTGOMERY_WORDS);
+    for (size_t j = 0; j < IFMA_OCTET_DIGITS; j++) {
+        element[j] = a[j][lane];
+    }
+}
+
+static void ifma_octet_modulus_set(ifma_octet_modulus *r, size_t lane, const modulus *m) {
+    ifma_octet_set(r->form, lane, m->form);
+    ifma_octet_set(r->square, lane, m->square);
+    r->inverse[lane] = m->inverse;
+}
+
+/* As ifma_product, and with its bounds. */
+static IFMA_TARGET __attribute__((noinline)) void ifma_octet_mul(
+    ifma_octet r, const ifma_octet a, const ifma_octet b, const ifma_octet_modulus *m) {
+    ifma_octet x;
+#pragma GCC unroll 20
+    for (size_t j = 0; j < IFMA_OCTET_DIGITS; j++) {
+        x[j] = ifma_all(0);
+    }
+    for (size_t i = 0; i < IFMA_OCTET_DIGITS; i++) {
+        const ifma_vector bi = b[i];
+        ifma_vector low = ifma_low(x[0], a[0], bi);
+        const ifma_vector q = ifma_low(ifma_all(0), low, m->inverse);
+        low = ifma_low(low, m->form[0], q);
+#pragma GCC unroll 20
+        for (size_t j = 1; j < IFMA_OCTET_DIGITS; j++) {
+            ifma_vector sum = ifma_low(x[j], a[j], bi);
+            sum = ifma_high(sum, a[j - 1], bi);
+            sum = ifma_low(sum, m->form[j], q);
+            x[j - 1] = ifma_high(sum, m->form[j - 1], q);
+        }
+        const ifma_vector top = ifma_high(ifma_all(0), a[IFMA_OCTET_DIGITS - 1], bi);
+        x[IFMA_OCTET_DIGITS - 1] = ifma_high(top, m->form[IFMA_OCTET_DIGITS - 1], q);
+        x[0] += low >> IFMA_DIGIT_BITS;
+    }
+    ifma_vector carry = ifma_all(0);
+#pragma GCC unroll 20
+    for (size_t j = 0; j < IFMA_OCTET_DIGITS; j++) {
+        const ifma_vector sum = x[j] + carry;
+        r[j] = sum & ifma_all(IFMA_DIGIT);
+        carry = sum >> IFMA_DIGIT_BITS;
+    }
+}
+
+/* As ifma_double_if, a flag for each lane. */
+static IFMA_TARGET void ifma_octet_double_if(ifma_octet a, const ifma_vector *flags) {
+    ifma_vector carry = ifma_all(0);
+    for (size_t j = 0; j < IFMA_OCTET_DIGITS; j++) {
+        const ifma_vector digit = (a[j] << *flags) | carry;
+        a[j] = digit & ifma_all(IFMA_DIGIT);
+        carry = digit >> IFMA_DIGIT_BITS;
+    }
+}
+
+static IFMA_TARGET void ifma_octet_gather(ifma_octet r, ifma_octet *table, size_t count, uint64_t index) {
+    memset(r, 0, sizeof(ifma_octet));
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t mask = ct_mask(ct_is_zero(index ^ i));
+        for (size_t j = 0; j < IFMA_OCTET_DIGITS; j++) {
+            r[j] |= table[i][j] & ifma_all(mask);
+        }
+    }
+}
+
+INTERNAL bool ifma_has_octets(const modulus *m) {
+    return m->n == 16 && ifma_usable(16);
+}
+
+INTERNAL void ifma_exp_octet(const big *r, const big *base, big exponent, unsigned window, const modulus *m) {
+    ifma_octet_modulus octet;
+    ifma_octet table[32];
+    ifma_octet sum, term;
+    uint64_t element[MONTGOMERY_WORDS];
+    VERIFY_CHECK(window <= 5);
+    for (size_t lane = 0; lane < 8; lane++) {
+        ifma_octet_modulus_set(&octet, lane, m);
+        ifma_one(element, m);
+        ifma_octet_set(table[0], lane, element);
+        ifma_to_digits(element, m->words, base[lane].d, m->n);
+        ifma_octet_set(term, lane, element);
+    }
+    ifma_octet_mul(table[1], octet.square, term, &octet);
+    for (size_t i = 2; i < (size_t)1 << window; i++) {
+        ifma_octet_mul(table[i], table[i - 1], table[1], &octet);
+    }
+    memcpy(sum, table[0], sizeof sum);
+    for (size_t i = (64 * exponent.n + window - 1) / window; i-- > 0;) {
+        for (unsigned j = 0; j < window; j++) {
+            ifma_octet_mul(sum, sum, sum, &octet);
+        }
+        ifma_octet_gather(term, table, (size_t)1 << window, big_bits_at(exponent, window * i, window));
+        ifma_octet_mul(sum, sum, term, &octet);
+    }
+    for (size_t lane = 0; lane < 8; lane++) {
+        ifma_octet_get(element, sum, lane);
+        ifma_leave(r[lane].d, element, m);
+    }
+}
+
+INTERNAL void ifma_fermat_octet(uint64_t *passes8, const modulus *m8) {
+    ifma_octet_modulus octet;
+    ifma_octet power;
+    ifma_octet one = {{0}};
+    uint64_t element[MONTGOMERY_WORDS];
+    for (size_t lane = 0; lane < 8; lane++) {
+        ifma_octet_modulus_set(&octet, lane, &m8[lane]);
+        ifma_one(element, &m8[lane]);
+        ifma_octet_set(power, lane, element);
+        one[0][lane] = 1;
+    }
+    /* The exponent is m - 1: m without its last bit. */
+    for (size_t i = 1024; i-- > 0;) {
+        ifma_vector bits;
+        for (size_t lane = 0; lane < 8; lane++) {
+            bits[lane] = i == 0 ? 0 : (m8[lane].value[i / 64] >> (i % 64)) & 1;
+        }
+        ifma_octet_mul(power, power, power, &octet);
+        ifma_octet_double_if(power, &bits);
+    }
+    ifma_octet_mul(power, power, one, &octet);
+    for (size_t lane = 0; lane < 8; lane++) {
+        uint64_t difference = power[0][lane] ^ 1;
+        for (size_t j = 1; j < IFMA_OCTET_DIGITS; j++) {
+            difference |= power[j][lane];
+        }
+        passes8[lane] = ct_is_zero(difference);
+    }
+}
+
 #endif

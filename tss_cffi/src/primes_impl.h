@@ -31,9 +31,10 @@ struct prime_search {
     uint32_t *small; /* the primes 5 <= r < PRIME_SIEVE_LIMIT, on the heap: public */
     size_t small_len;
     size_t sieved; /* how many of them this window has been sieved by; 0: the window is not begun */
-    size_t next;   /* the index of the next candidate */
+    size_t next;   /* the index behind the last candidate tested */
+    size_t hope;   /* the index of the one that is being confirmed */
     size_t tests;  /* since the last find */
-    unsigned rounds; /* the candidate passed Fermat's tests, and has passed rounds - 1 more; else 0 */
+    unsigned rounds; /* that one passed Fermat's tests and rounds - 1 more; 0 when there is none */
     uint64_t start[PRIME_LIMBS];
     uint64_t sieve[PRIME_WINDOW / 64];
 };
@@ -139,23 +140,20 @@ static void prime_sieve_step(prime_search *search) {
 /* ---- Tests ---- */
 
 /* 2^(n-1) = 1 modulo n? Square and double: no table. */
-static uint64_t prime_fermat(big n) {
-    modulus m;
+static uint64_t prime_fermat(const modulus *m) {
     uint64_t power[MONTGOMERY_WORDS];
     uint64_t residue[PRIME_LIMBS];
-    const big x = BIG_OF(residue);
+    const big n = modulus_value(m);
     VERIFY_CHECK(n.n == PRIME_LIMBS);
-    modulus_init(&m, n);
-    big_set_u64(x, 1);
-    montgomery_enter(power, residue, &m);
+    montgomery_one(power, m);
     for (size_t i = PRIME_BITS; i-- > 1;) {
         /* The exponent is n - 1: n without its last bit. */
-        montgomery_square(power, power, &m);
-        montgomery_double_if(power, big_bit(n, i), &m);
+        montgomery_square(power, power, m);
+        montgomery_double_if(power, big_bit(n, i), m);
     }
-    montgomery_square(power, power, &m);
-    montgomery_leave(residue, power, &m);
-    return big_equal_u64(x, 1);
+    montgomery_square(power, power, m);
+    montgomery_leave(residue, power, m);
+    return big_equal_u64(BIG_OF(residue), 1);
 }
 
 /* One round of Miller and Rabin with a random base a. With n - 1 = 2^s d, the usual form asks whether a^d = 1 or some a^(2^k d) = -1, k < s; the
@@ -224,31 +222,62 @@ static void prime_candidate(const prime_search *search, size_t i, big p, big q) 
     p.d[0] |= 1;
 }
 
-/* Fermat's tests of both. With q prime, 2^(2q) = 1 even proves p prime (Pocklington). */
-static bool prime_hopeful(big p, big q) {
-    uint64_t hope = prime_fermat(q);
-    DECLASSIFY(&hope, sizeof hope); /* that a candidate, which is thrown away, is composite */
-    if (hope != 0) {
-        hope = prime_fermat(p);
-        DECLASSIFY(&hope, sizeof hope);
+/* The next candidates that the sieve has left, at most PRIME_BATCH; returns how many. */
+static size_t prime_next_batch(prime_search *search, size_t *batch) {
+    size_t len = 0;
+    while (len < PRIME_BATCH && search->next < PRIME_WINDOW) {
+        if (((search->sieve[search->next / 64] >> (search->next % 64)) & 1) == 0) {
+            batch[len] = search->next;
+            len++;
+        }
+        search->next++;
     }
-    return hope != 0;
+    return len;
+}
+
+/* Fermat's test of q for all of a batch. */
+static void prime_fermat_batch(const prime_search *search, uint64_t *passes, const size_t *batch, size_t len) {
+    uint64_t p_d[PRIME_LIMBS];
+    uint64_t q_d[PRIME_LIMBS];
+    modulus q[PRIME_BATCH];
+    for (size_t i = 0; i < PRIME_BATCH; i++) {
+        prime_candidate(search, batch[i < len ? i : 0], BIG_OF(p_d), BIG_OF(q_d));
+        modulus_init(&q[i], BIG_OF(q_d));
+    }
+    if (ifma_has_octets(&q[0])) {
+        ifma_fermat_octet(passes, q);
+    } else {
+        for (size_t i = 0; i < len; i++) {
+            passes[i] = prime_fermat(&q[i]);
+        }
+    }
+    DECLASSIFY(passes, PRIME_BATCH * sizeof *passes); /* that a candidate, which is thrown away, is composite */
 }
 
 static void prime_test_step(prime_search *search, big p, big q) {
-    size_t tested = 0;
-    while (tested < PRIME_BATCH && search->next < PRIME_WINDOW && search->rounds == 0) {
-        if (((search->sieve[search->next / 64] >> (search->next % 64)) & 1) == 0) {
-            tested++;
-            search->tests++;
-            prime_candidate(search, search->next, p, q);
-            search->rounds = prime_hopeful(p, q) ? 1 : 0;
-        }
-        if (search->rounds == 0) {
-            search->next++;
+    size_t batch[PRIME_BATCH];
+    uint64_t passes[PRIME_BATCH];
+    modulus m;
+    const size_t len = prime_next_batch(search, batch);
+    if (len != 0) {
+        prime_fermat_batch(search, passes, batch, len);
+        search->tests += len;
+    }
+    for (size_t i = 0; i < len && search->rounds == 0; i++) {
+        if (passes[i] != 0) {
+            /* With q prime, 2^(2q) = 1 even proves p prime (Pocklington). */
+            prime_candidate(search, batch[i], p, q);
+            modulus_init(&m, p);
+            uint64_t hope = prime_fermat(&m);
+            DECLASSIFY(&hope, sizeof hope); /* as above */
+            if (hope != 0) {
+                search->rounds = 1;
+                search->hope = batch[i];
+                search->next = batch[i] + 1;
+            }
         }
     }
-    if (search->next == PRIME_WINDOW) {
+    if (search->next == PRIME_WINDOW && search->rounds == 0) {
         search->sieved = 0;
     }
 }
@@ -256,7 +285,7 @@ static void prime_test_step(prime_search *search, big p, big q) {
 /* Rounds for q, then as many for p. */
 static bool prime_confirm_step(prime_search *search, big p, big q) {
     uint64_t prime = 1;
-    prime_candidate(search, search->next, p, q);
+    prime_candidate(search, search->hope, p, q);
     for (unsigned i = 0; i < PRIME_BATCH && search->rounds <= 2 * PRIME_ROUNDS; i++) {
         prime &= prime_rounds(search->rounds <= PRIME_ROUNDS ? q : p, 1);
         search->rounds++;
@@ -265,7 +294,6 @@ static bool prime_confirm_step(prime_search *search, big p, big q) {
     const bool found = prime != 0 && search->rounds > 2 * PRIME_ROUNDS;
     if (prime == 0) {
         search->rounds = 0;
-        search->next++;
     } else if (found) {
         /* The next one starts afresh: two primes of one window would tell of each other. */
         search->rounds = 0;

@@ -83,6 +83,7 @@ INTERNAL void random_bytes(uint8_t *out, size_t len) {
     if (!random_from_system(out, len)) {
         abort();
     }
+    CLASSIFY(out, len); /* what is drawn is secret until somebody publishes it */
 }
 
 INTERNAL void random_below(big result, big bound) {

@@ -22,8 +22,8 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
-#ifdef TSS_CTIME
-#include <valgrind/valgrind.h>
+#if defined(TSS_VALGRIND) || defined(TSS_CTIME)
+#include <valgrind/memcheck.h>
 #endif
 
 /* ---- Constant time ---- */
@@ -414,7 +414,7 @@ INTERNAL bool secret_call(void (*function)(void *argument), void *argument) {
     secret_switch s = {.function = function, .argument = argument};
     secret_prepare(&s.there, stack->bottom);
     secret_inside = &s;
-#ifdef TSS_CTIME
+#if defined(TSS_VALGRIND) || defined(TSS_CTIME)
     const unsigned id = VALGRIND_STACK_REGISTER(stack->bottom, stack->bottom + SECRET_STACK_LEN - 1);
 #endif
 #ifdef SECRET_ASAN
@@ -424,7 +424,7 @@ INTERNAL bool secret_call(void (*function)(void *argument), void *argument) {
 #ifdef SECRET_ASAN
     __sanitizer_finish_switch_fiber(s.fake_stack, NULL, NULL);
 #endif
-#ifdef TSS_CTIME
+#if defined(TSS_VALGRIND) || defined(TSS_CTIME)
     VALGRIND_STACK_DEREGISTER(id);
     VALGRIND_MAKE_MEM_UNDEFINED(stack->bottom, SECRET_STACK_LEN); /* frames that are gone may be wiped all the same */
 #endif

@@ -4,6 +4,7 @@
 #include "../include/tss.h"
 #include "../include/tss_channel.h"
 
+#include "channel/crypto.h"
 #include "secret_impl.h"
 
 #include "random_impl.h"
@@ -118,7 +119,8 @@ tss_status tss_open(size_t arena_len) {
     if (!random_works() || !secret_open(arena_len)) {
         return TSS_MEMORY;
     }
-    if (!curve_open()) {
+    if (!curve_open() || !crypto_warm_up()) {
+        curve_close();
         const bool closed = secret_close();
         VERIFY_CHECK(closed);
         (void)closed;

@@ -202,8 +202,8 @@ static void primes(void *unused) {
     test_modulus(n);
     n.d[PRIME_LIMBS - 1] |= (uint64_t)1 << 63;
     CLASSIFY(n.d, 8 * PRIME_LIMBS);
-    uint64_t prime = prime_fermat(n);
     modulus_init(&m, n);
+    uint64_t prime = prime_fermat(&m);
     prime ^= prime_round(&m);
     CLASSIFY(&prime, sizeof prime);
     CHECK(!prime_is_safe(n, 1) || prime_is_safe(n, 1));

@@ -26,6 +26,7 @@ typedef struct channel_statement {
 } channel_statement;
 
 typedef struct channel_peer {
+    crypto_identity *identity;
     channel_statement hello; /* as it came, signature included: evidence in a dispute */
     uint8_t x25519_32[32];
     uint8_t ed25519_32[32];

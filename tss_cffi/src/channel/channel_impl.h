@@ -41,10 +41,6 @@ static uint32_t seat_of(const tss_channel *c, size_t index) {
     return c->ceremony.members[index].seat;
 }
 
-static const uint8_t *identity_of(const tss_channel *c, size_t index) {
-    return c->ceremony.members[index].identity33;
-}
-
 static tss_status dropped(tss_channel *c, tss_channel_drop cause) {
     c->drops[cause]++;
     return TSS_NOTHING;
@@ -85,9 +81,9 @@ static void statement_free(channel_statement *s) {
     *s = (channel_statement){0};
 }
 
-static bool identity_signed(const tss_channel *c, size_t index, const char *tag, span body, const uint8_t *signature64) {
+static bool seat_signed(const tss_channel *c, size_t index, const char *tag, span body, const uint8_t *signature64) {
     uint8_t digest[32];
-    return crypto_tagged(digest, tag, body) && crypto_identity_verify(identity_of(c, index), digest, signature64);
+    return crypto_tagged(digest, tag, body) && crypto_identity_verify(c->members[index].identity, digest, signature64);
 }
 
 /* ---- Failing, and who is to blame ----
@@ -171,6 +167,14 @@ static void convict(tss_channel *c, size_t index, span first, span second, const
     }
 }
 
+static void fail_payload(tss_channel *c, size_t peer, const char *detail) {
+    /* The tag was good, so the peer made it; nobody else need believe us. */
+    tss_channel_fault fault = fault_of(TSS_CHANNEL_PAYLOAD, seat_of(c, peer));
+    fault_blame(&fault, seat_of(c, peer));
+    detail_write(fault.detail, "seat %u: %s", seat_of(c, peer), detail);
+    fail(c, &fault);
+}
+
 static void fail_confirmation(tss_channel *c, size_t index) {
     tss_channel_fault fault = fault_of(TSS_CHANNEL_CONFIRMATION_DIFFERS, seat_of(c, index));
     const channel_statement *theirs = &c->members[index].confirmation;
@@ -210,10 +214,23 @@ static span broadcast_of(const tss_channel *c, uint8_t *room, uint16_t round, si
     return (span){room, w.len};
 }
 
+/* Is the broadcast that we hold signed? It is asked only when somebody's version differs: until then the echo alone counts, and a
+ * check for each message would cost more than all else. What was not signed came under a good tag, so its sender is known to us. */
+static bool broadcast_is_signed(tss_channel *c, span statement, size_t index) {
+    span body;
+    const uint8_t *signature64;
+    if (statement_split(&body, &signature64, statement)
+        && crypto_ed25519_verify(c->members[index].ed25519_32, CHANNEL_TAG_BROADCAST, body, signature64)) {
+        return true;
+    }
+    fail_payload(c, index, "a broadcast without its signature");
+    return false;
+}
+
 static void show_broadcast(tss_channel *c, uint16_t round, size_t index) {
     uint8_t room[BROADCAST_LEN];
     const span statement = broadcast_of(c, room, round, index);
-    if (statement.len != 0) {
+    if (statement.len != 0 && broadcast_is_signed(c, statement, index)) {
         show(c, statement);
     }
 }
@@ -269,7 +286,8 @@ static bool sign_broadcast(tss_channel *c, uint8_t *signature64, const tss_messa
     }
     broadcast_write(
         &w, c->ceremony.session16, c->ceremony.seat, c->transcript32, message->round, echo->hashes32[c->self]);
-    if (!crypto_ed25519_sign(signature64, c->keys->ed25519_seed32, CHANNEL_TAG_BROADCAST, (span){room, w.len})) {
+    if (!crypto_ed25519_sign(
+            signature64, c->keys->ed25519_seed32, c->members[c->self].ed25519_32, CHANNEL_TAG_BROADCAST, (span){room, w.len})) {
         return false;
     }
     memcpy(echo->signatures64[c->self], signature64, CHANNEL_SIGNATURE_LEN);
@@ -352,14 +370,6 @@ static bool party_drain(tss_channel *c) {
     return state == TSS_WANTS;
 }
 
-static void fail_payload(tss_channel *c, size_t peer, const char *detail) {
-    /* The tag was good, so the peer made it; nobody else need believe us. */
-    tss_channel_fault fault = fault_of(TSS_CHANNEL_PAYLOAD, seat_of(c, peer));
-    fault_blame(&fault, seat_of(c, peer));
-    detail_write(fault.detail, "seat %u: %s", seat_of(c, peer), detail);
-    fail(c, &fault);
-}
-
 /* Does the peer hold the broadcasts of the round before that we hold? False: a dispute is open. */
 static bool echo_agrees(tss_channel *c, size_t peer, const frame_payload *payload) {
     reader r = reader_open(payload->echo);
@@ -377,24 +387,15 @@ static bool echo_agrees(tss_channel *c, size_t peer, const frame_payload *payloa
     return true;
 }
 
-/* Check and remember a broadcast. NULL, or what is wrong with it. A second one of the round is proof by itself. */
+/* Remember a broadcast and its signature. NULL, or what is wrong with it. */
 static const char *take_broadcast(tss_channel *c, size_t peer, const frame_payload *payload) {
     echo_round *echo = &c->echoes[payload->round - 1];
-    uint8_t room[BROADCAST_BODY_LEN];
-    uint8_t hash[32];
-    writer w = writer_open(room, sizeof room);
-    if (!crypto_sha256_secret(hash, payload->message)) {
-        return "hashing failed";
-    }
-    broadcast_write(&w, c->ceremony.session16, seat_of(c, peer), c->transcript32, payload->round, hash);
-    const span body = {room, w.len};
-    if (!crypto_ed25519_verify(c->members[peer].ed25519_32, CHANNEL_TAG_BROADCAST, body, payload->signature64)) {
-        return "a broadcast without its signature";
-    }
     if ((echo->present & bit(peer)) != 0) {
         return "a second broadcast in one round";
     }
-    memcpy(echo->hashes32[peer], hash, 32);
+    if (!crypto_sha256_secret(echo->hashes32[peer], payload->message)) {
+        return "hashing failed";
+    }
     memcpy(echo->signatures64[peer], payload->signature64, CHANNEL_SIGNATURE_LEN);
     echo->present |= bit(peer);
     return NULL;
@@ -534,7 +535,7 @@ static bool keys_agree(tss_channel *c) {
             outcome = crypto_ed25519_is_small(c->members[i].ed25519_32)
                 ? CRYPTO_LOW_ORDER
                 : crypto_agree(c->keys->send32[i], c->keys->receive32[i], c->keys->x25519_private32,
-                               c->members[i].x25519_32, c->transcript32, c->ceremony.seat, seat_of(c, i));
+                               c->members[c->self].x25519_32, c->members[i].x25519_32, c->transcript32, c->ceremony.seat, seat_of(c, i));
         }
         if (outcome == CRYPTO_LOW_ORDER) {
             fail_low_order(c, i);
@@ -555,7 +556,8 @@ static bool ready_send(tss_channel *c) {
     writer w = writer_open(room, sizeof room);
     ready_write(&w, &c->ceremony, (const uint8_t(*)[32])c->hello_hashes32);
     uint8_t signature64[CHANNEL_SIGNATURE_LEN];
-    if (!crypto_ed25519_sign(signature64, c->keys->ed25519_seed32, CHANNEL_TAG_READY, (span){room, w.len})) {
+    if (!crypto_ed25519_sign(
+            signature64, c->keys->ed25519_seed32, c->members[c->self].ed25519_32, CHANNEL_TAG_READY, (span){room, w.len})) {
         return false;
     }
     writer_bytes(&w, (span){signature64, sizeof signature64});
@@ -620,7 +622,7 @@ static tss_status receive_hello(tss_channel *c, size_t from, span frame) {
     if (peer->hello.data != NULL && span_equal_var(body, statement_body(&peer->hello))) {
         return dropped(c, TSS_DROP_REPEAT);
     }
-    if (!identity_signed(c, from, CHANNEL_TAG_HELLO, body, signature64)) {
+    if (!seat_signed(c, from, CHANNEL_TAG_HELLO, body, signature64)) {
         return dropped(c, TSS_DROP_SIGNATURE);
     }
     if (peer->hello.data != NULL) {
@@ -828,7 +830,7 @@ static tss_status receive_confirmation(tss_channel *c, size_t from, span frame) 
     if (peer->confirmation.data != NULL && span_equal_var(body, statement_body(&peer->confirmation))) {
         return dropped(c, TSS_DROP_REPEAT);
     }
-    if (!identity_signed(c, from, CHANNEL_TAG_CONFIRM, body, signature64)) {
+    if (!seat_signed(c, from, CHANNEL_TAG_CONFIRM, body, signature64)) {
         return dropped(c, TSS_DROP_SIGNATURE);
     }
     if (c->ceremony.kind == TSS_SIGNING) {
@@ -862,7 +864,7 @@ static tss_status receive_abort(tss_channel *c, size_t from, span frame) {
     if (peer->abort.data != NULL) {
         return dropped(c, TSS_DROP_REPEAT);
     }
-    if (!identity_signed(c, from, CHANNEL_TAG_ABORT, body, signature64)) {
+    if (!seat_signed(c, from, CHANNEL_TAG_ABORT, body, signature64)) {
         return dropped(c, TSS_DROP_SIGNATURE);
     }
     if (peer->confirmation.data != NULL) {
@@ -907,7 +909,9 @@ static tss_status receive_broadcast(tss_channel *c, size_t subject, span frame) 
     if (!crypto_ed25519_verify(c->members[subject].ed25519_32, CHANNEL_TAG_BROADCAST, body, signature64)) {
         return dropped(c, TSS_DROP_SIGNATURE);
     }
-    convict(c, subject, ours, frame, "a broadcast");
+    if (broadcast_is_signed(c, ours, subject)) {
+        convict(c, subject, ours, frame, "a broadcast");
+    }
     return counted(c);
 }
 
@@ -1075,6 +1079,7 @@ void tss_channel_free(tss_channel *channel) {
     secret_free(channel->keys);
     for (size_t i = 0; i < TSS_PARTIES_MAX; i++) {
         channel_peer *peer = &channel->members[i];
+        crypto_identity_close(peer->identity);
         statement_free(&peer->hello);
         statement_free(&peer->confirmation);
         statement_free(&peer->abort);
@@ -1138,7 +1143,14 @@ tss_status tss_channel_new(tss_channel **channel, const tss_ceremony *ceremony) 
     ARG_CHECK(secret_is_open(), "tss_open");
     const char *problem = ceremony_problem(ceremony);
     ARG_CHECK(problem == NULL, problem);
-    tss_channel *c = crypto_warm_up() ? channel_new(ceremony) : NULL;
+    tss_channel *c = channel_new(ceremony);
+    for (size_t i = 0; c != NULL && i < c->n; i++) {
+        c->members[i].identity = crypto_identity_open(ceremony->members[i].identity33);
+        if (c->members[i].identity == NULL) {
+            tss_channel_free(c);
+            return refuse(TSS_MISUSE, "ceremony.members.identity33");
+        }
+    }
     if (c == NULL || !channel_prepare(c)) {
         tss_channel_free(c);
         return TSS_MEMORY;
@@ -1162,7 +1174,7 @@ tss_status tss_channel_start(tss_channel *channel, const uint8_t *signature64) {
     ARG_CHECK(signature64 != NULL, "signature64");
     ARG_CHECK(!channel->started, "channel");
     channel_statement *hello = &channel->members[channel->self].hello;
-    if (!identity_signed(channel, channel->self, CHANNEL_TAG_HELLO, statement_body(hello), signature64)) {
+    if (!seat_signed(channel, channel->self, CHANNEL_TAG_HELLO, statement_body(hello), signature64)) {
         return refuse(TSS_REFUSED, "signature64");
     }
     memcpy(hello->data + hello->len - CHANNEL_SIGNATURE_LEN, signature64, CHANNEL_SIGNATURE_LEN);
@@ -1380,7 +1392,7 @@ tss_status tss_channel_confirm(tss_channel *channel, const uint8_t *signature64,
     ARG_CHECK(signature64 != NULL, "signature64");
     ARG_CHECK(channel->state == TSS_CHANNEL_RESULT && channel->body_len != 0, "channel");
     clock_set(channel, now_ms);
-    if (!identity_signed(channel, channel->self, CHANNEL_TAG_CONFIRM, own_body(channel), signature64)) {
+    if (!seat_signed(channel, channel->self, CHANNEL_TAG_CONFIRM, own_body(channel), signature64)) {
         return refuse(TSS_REFUSED, "signature64");
     }
     channel_statement *own = &channel->members[channel->self].confirmation;
@@ -1460,7 +1472,7 @@ tss_status tss_channel_abort_signed(tss_channel *channel, const uint8_t *signatu
     ARG_CHECK(signature64 != NULL, "signature64");
     ARG_CHECK(channel->notice_len != 0, "channel");
     const span body = {channel->notice, channel->notice_len};
-    if (!identity_signed(channel, channel->self, CHANNEL_TAG_ABORT, body, signature64)) {
+    if (!seat_signed(channel, channel->self, CHANNEL_TAG_ABORT, body, signature64)) {
         return refuse(TSS_REFUSED, "signature64");
     }
     if (!statement_keep_signed(&channel->abort, body, signature64)) {

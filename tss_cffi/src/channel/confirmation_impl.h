@@ -50,11 +50,18 @@ INTERNAL bool confirmations_agree(span body_a, span body_b) {
     return before && a.ok && b.ok && span_equal_var(a.left, b.left);
 }
 
+static bool identity_signed(const uint8_t *identity33, const uint8_t *digest32, const uint8_t *signature64) {
+    crypto_identity *identity = crypto_identity_open(identity33);
+    const bool genuine = identity != NULL && crypto_identity_verify(identity, digest32, signature64);
+    crypto_identity_close(identity);
+    return genuine;
+}
+
 tss_status tss_identity_verify(const uint8_t *identity33, const uint8_t *digest32, const uint8_t *signature64) {
     ARG_CHECK(identity33 != NULL, "identity33");
     ARG_CHECK(digest32 != NULL, "digest32");
     ARG_CHECK(signature64 != NULL, "signature64");
-    return crypto_identity_verify(identity33, digest32, signature64) ? TSS_OK : refuse(TSS_REFUSED, "signature64");
+    return identity_signed(identity33, digest32, signature64) ? TSS_OK : refuse(TSS_REFUSED, "signature64");
 }
 
 /* A statement under an identity's signature: its body, or no bytes. */
@@ -63,7 +70,7 @@ static span identity_statement(span statement, const char *tag, const uint8_t *i
     const uint8_t *signature64;
     uint8_t digest[32];
     const bool genuine = statement_split(&body, &signature64, statement) && crypto_tagged(digest, tag, body)
-        && crypto_identity_verify(identity33, digest, signature64);
+        && identity_signed(identity33, digest, signature64);
     return genuine ? body : (span){0};
 }
 

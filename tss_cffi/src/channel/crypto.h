@@ -17,8 +17,8 @@
 /** 1: the memory functions are ours. 0: libcrypto was in use before; its contexts lie on the heap, wiped when freed. */
 INTERNAL int crypto_memory_is_ours(void);
 
-/** Fetch and run every algorithm once, on worthless input, so that what libcrypto keeps for itself is allocated on the heap.
- *  False: the library lacks an algorithm. */
+/** Fetch and run every algorithm once, on worthless input, so that what libcrypto keeps for itself is allocated on the heap. Once in
+ *  a process, when the arena is made. False: the library lacks an algorithm. */
 INTERNAL MUST_USE bool crypto_warm_up(void);
 
 /** SHA-256 over the parts, one after the other. False: no memory. */
@@ -27,11 +27,15 @@ INTERNAL MUST_USE bool crypto_sha256(uint8_t *out32, const span *parts, size_t p
 /** SHA-256(tag || 0x00 || body). */
 INTERNAL MUST_USE bool crypto_tagged(uint8_t *out32, const char *tag, span body);
 
-/** ECDSA P-256, r||s, low s only, under a compressed key. */
-INTERNAL bool crypto_identity_verify(const uint8_t *identity33, const uint8_t *digest32, const uint8_t *signature64);
+/* An identity key, ready to verify. */
+typedef struct evp_pkey_st crypto_identity;
 
-/** True for a compressed point of P-256. */
-INTERNAL bool crypto_identity_is_valid(const uint8_t *identity33);
+/** From a compressed point of P-256; NULL where it is none. */
+INTERNAL MUST_USE crypto_identity *crypto_identity_open(const uint8_t *identity33);
+INTERNAL void crypto_identity_close(crypto_identity *identity);
+
+/** ECDSA over a digest: r||s, low s only. */
+INTERNAL bool crypto_identity_verify(crypto_identity *identity, const uint8_t *digest32, const uint8_t *signature64);
 
 /** Ed25519 over tag || 0x00 || body. */
 INTERNAL bool crypto_ed25519_verify(const uint8_t *public32, const char *tag, span body, const uint8_t *signature64);
@@ -54,11 +58,12 @@ typedef enum crypto_agreement { CRYPTO_AGREED, CRYPTO_LOW_ORDER, CRYPTO_BROKEN }
 /** X25519, then HKDF-SHA256 with salt T and info "tssd/1/frame" || from || to: the key of each direction. CRYPTO_LOW_ORDER: the
  *  shared value is zero (RFC 7748, 6.1), and peer_public32 a point of low order. */
 INTERNAL MUST_USE crypto_agreement crypto_agree(
-    uint8_t *send_key32, uint8_t *receive_key32, const uint8_t *private32, const uint8_t *peer_public32,
-    const uint8_t *transcript32, uint32_t self, uint32_t peer);
+    uint8_t *send_key32, uint8_t *receive_key32, const uint8_t *private32, const uint8_t *public32,
+    const uint8_t *peer_public32, const uint8_t *transcript32, uint32_t self, uint32_t peer);
 
-/** Ed25519 (RFC 8032, deterministic) over tag || 0x00 || body; the body is at most 2 KiB. */
-INTERNAL MUST_USE bool crypto_ed25519_sign(uint8_t *signature64, const uint8_t *seed32, const char *tag, span body);
+/** Ed25519 (RFC 8032, deterministic) over tag || 0x00 || body; the body is at most 2 KiB. public32 MUST be the seed's own. */
+INTERNAL MUST_USE bool crypto_ed25519_sign(
+    uint8_t *signature64, const uint8_t *seed32, const uint8_t *public32, const char *tag, span body);
 
 /** SHA-256 of secret bytes. */
 INTERNAL MUST_USE bool crypto_sha256_secret(uint8_t *out32, span data);

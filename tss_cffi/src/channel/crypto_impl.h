@@ -120,7 +120,7 @@ static const uint8_t crypto_p256_half[32] = {
     0xde, 0x73, 0x7d, 0x56, 0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8,
 };
 
-static EVP_PKEY *crypto_identity_key(const uint8_t *identity33) {
+INTERNAL crypto_identity *crypto_identity_open(const uint8_t *identity33) {
     char group[] = "prime256v1";
     uint8_t public33[33];
     memcpy(public33, identity33, sizeof public33);
@@ -140,10 +140,8 @@ static EVP_PKEY *crypto_identity_key(const uint8_t *identity33) {
     return key;
 }
 
-INTERNAL bool crypto_identity_is_valid(const uint8_t *identity33) {
-    EVP_PKEY *key = crypto_identity_key(identity33);
-    EVP_PKEY_free(key);
-    return key != NULL;
+INTERNAL void crypto_identity_close(crypto_identity *identity) {
+    EVP_PKEY_free(identity);
 }
 
 /* r and s as ECDSA-Sig-Value (RFC 3279), at most 72 bytes. */
@@ -164,18 +162,16 @@ static size_t crypto_signature_der(uint8_t *der72, const uint8_t *signature64) {
     return len > 0 ? (size_t)len : 0;
 }
 
-INTERNAL bool crypto_identity_verify(const uint8_t *identity33, const uint8_t *digest32, const uint8_t *signature64) {
+INTERNAL bool crypto_identity_verify(crypto_identity *identity, const uint8_t *digest32, const uint8_t *signature64) {
     if (memcmp(signature64 + 32, crypto_p256_half, sizeof crypto_p256_half) > 0) {
         return false; /* high s: the second form of somebody's signature, made by a stranger */
     }
     uint8_t der[72];
     const size_t der_len = crypto_signature_der(der, signature64);
-    EVP_PKEY *key = crypto_identity_key(identity33);
-    EVP_PKEY_CTX *context = key != NULL ? EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL) : NULL;
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(NULL, identity, NULL);
     const bool ok = der_len != 0 && context != NULL && EVP_PKEY_verify_init(context) == 1
         && EVP_PKEY_verify(context, der, der_len, digest32, 32) == 1;
     EVP_PKEY_CTX_free(context);
-    EVP_PKEY_free(key);
     ERR_clear_error();
     return ok;
 }
@@ -269,10 +265,28 @@ INTERNAL bool crypto_make_keys(
     return crypto_public_keys(x25519_public32, ed25519_public32, x25519_private32, ed25519_seed32);
 }
 
+/* With the public half at hand libcrypto need not compute it, which costs as much as using the key. */
+static EVP_PKEY *crypto_pair(const char *algorithm, const uint8_t *private32, const uint8_t *public32) {
+    const OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PRIV_KEY, (void *)(uintptr_t)private32, 32),
+        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, (void *)(uintptr_t)public32, 32),
+        OSSL_PARAM_construct_end(),
+    };
+    EVP_PKEY *key = NULL;
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, algorithm, NULL);
+    if (context == NULL || EVP_PKEY_fromdata_init(context) != 1
+        || EVP_PKEY_fromdata(context, &key, EVP_PKEY_KEYPAIR, (OSSL_PARAM *)(uintptr_t)parameters) != 1) {
+        key = NULL;
+    }
+    EVP_PKEY_CTX_free(context);
+    return key;
+}
+
 typedef struct crypto_agree_work {
     uint8_t *send_key32;
     uint8_t *receive_key32;
     const uint8_t *private32;
+    const uint8_t *public32;
     const uint8_t *peer_public32;
     const uint8_t *transcript32;
     uint32_t self;
@@ -306,9 +320,10 @@ static bool crypto_hkdf(uint8_t *out32, const uint8_t *secret32, const uint8_t *
     return ok;
 }
 
-static bool crypto_x25519(uint8_t *shared32, const uint8_t *private32, const uint8_t *peer_public32) {
+static bool crypto_x25519(
+    uint8_t *shared32, const uint8_t *private32, const uint8_t *public32, const uint8_t *peer_public32) {
     size_t len = 32;
-    EVP_PKEY *own = EVP_PKEY_new_raw_private_key_ex(NULL, "X25519", NULL, private32, 32);
+    EVP_PKEY *own = crypto_pair("X25519", private32, public32);
     EVP_PKEY *peer = EVP_PKEY_new_raw_public_key_ex(NULL, "X25519", NULL, peer_public32, 32);
     EVP_PKEY_CTX *context = own != NULL ? EVP_PKEY_CTX_new_from_pkey(NULL, own, NULL) : NULL;
     const bool ok = context != NULL && peer != NULL && EVP_PKEY_derive_init(context) == 1
@@ -323,7 +338,7 @@ static void crypto_agree_inside(void *work) {
     static const uint8_t zero[32] = {0};
     crypto_agree_work *w = work;
     uint8_t shared[32] = {1}; /* libcrypto calls a zero result a failure; any other failure leaves this */
-    const bool derived = crypto_x25519(shared, w->private32, w->peer_public32);
+    const bool derived = crypto_x25519(shared, w->private32, w->public32, w->peer_public32);
     uint64_t low_order = ct_equal(shared, zero, sizeof shared);
     DECLASSIFY(&low_order, sizeof low_order); /* a property of the peer's public key: its order divides 8 */
     if (low_order == 1) {
@@ -335,9 +350,9 @@ static void crypto_agree_inside(void *work) {
 }
 
 INTERNAL crypto_agreement crypto_agree(
-    uint8_t *send_key32, uint8_t *receive_key32, const uint8_t *private32, const uint8_t *peer_public32,
-    const uint8_t *transcript32, uint32_t self, uint32_t peer) {
-    crypto_agree_work work = {send_key32, receive_key32, private32, peer_public32, transcript32, self, peer, CRYPTO_BROKEN};
+    uint8_t *send_key32, uint8_t *receive_key32, const uint8_t *private32, const uint8_t *public32,
+    const uint8_t *peer_public32, const uint8_t *transcript32, uint32_t self, uint32_t peer) {
+    crypto_agree_work work = {send_key32, receive_key32, private32, public32, peer_public32, transcript32, self, peer, CRYPTO_BROKEN};
     const bool ran = crypto_secretly(crypto_agree_inside, &work);
     return ran ? work.outcome : CRYPTO_BROKEN;
 }
@@ -345,6 +360,7 @@ INTERNAL crypto_agreement crypto_agree(
 typedef struct crypto_sign_work {
     uint8_t *signature64;
     const uint8_t *seed32;
+    const uint8_t *public32;
     span message;
     bool ok;
 } crypto_sign_work;
@@ -352,7 +368,7 @@ typedef struct crypto_sign_work {
 static void crypto_sign_inside(void *work) {
     crypto_sign_work *w = work;
     size_t len = CHANNEL_SIGNATURE_LEN;
-    EVP_PKEY *key = EVP_PKEY_new_raw_private_key_ex(NULL, "ED25519", NULL, w->seed32, 32);
+    EVP_PKEY *key = crypto_pair("ED25519", w->seed32, w->public32);
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     w->ok = key != NULL && context != NULL && EVP_DigestSignInit_ex(context, NULL, NULL, NULL, NULL, key, NULL) == 1
         && EVP_DigestSign(context, w->signature64, &len, w->message.at, w->message.len) == 1;
@@ -361,9 +377,10 @@ static void crypto_sign_inside(void *work) {
     DECLASSIFY(w->signature64, CHANNEL_SIGNATURE_LEN); /* it is sent */
 }
 
-INTERNAL bool crypto_ed25519_sign(uint8_t *signature64, const uint8_t *seed32, const char *tag, span body) {
+INTERNAL bool crypto_ed25519_sign(
+    uint8_t *signature64, const uint8_t *seed32, const uint8_t *public32, const char *tag, span body) {
     uint8_t room[CRYPTO_SIGNED_MAX];
-    crypto_sign_work work = {signature64, seed32, crypto_signed_bytes(room, tag, body), false};
+    crypto_sign_work work = {signature64, seed32, public32, crypto_signed_bytes(room, tag, body), false};
     return work.message.len != 0 && crypto_secretly(crypto_sign_inside, &work) && work.ok;
 }
 
@@ -458,9 +475,10 @@ INTERNAL bool crypto_warm_up(void) {
     uint8_t room[64 + CRYPTO_TAG_LEN];
     crypto_keys_work make = {worthless, worthless, public_keys[0], public_keys[1], false};
     crypto_public_keys_inside(&make);
-    crypto_agree_work agree = {keys[0], keys[1], worthless, public_keys[0], worthless, 1, 2, CRYPTO_BROKEN};
+    crypto_agree_work agree = {
+        keys[0], keys[1], worthless, public_keys[0], public_keys[0], worthless, 1, 2, CRYPTO_BROKEN};
     crypto_agree_inside(&agree);
-    crypto_sign_work sign = {room, worthless, {worthless, sizeof worthless}, false};
+    crypto_sign_work sign = {room, worthless, public_keys[1], {worthless, sizeof worthless}, false};
     crypto_sign_inside(&sign);
     crypto_hash_work hash = {keys[0], {worthless, sizeof worthless}, false};
     crypto_sha256_inside(&hash);

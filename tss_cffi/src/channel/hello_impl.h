@@ -32,9 +32,6 @@ static const char *members_problem(const tss_ceremony *ceremony) {
         if (!party_id_is_valid(party_id_of(member))) {
             return "ceremony.members.party_id";
         }
-        if (!crypto_identity_is_valid(member->identity33)) {
-            return "ceremony.members.identity33";
-        }
         for (size_t j = 0; j < i; j++) {
             if (strcmp(member->party_id, ceremony->members[j].party_id) == 0) {
                 return "ceremony.members.party_id";

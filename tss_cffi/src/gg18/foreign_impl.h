@@ -235,7 +235,7 @@ static const char *foreign_prepared(gg18_prepared *prepared, span json) {
     /* tss-lib draws alpha below N~; only its residue modulo p'q' counts. */
     if (big_is_odd(BIG_OF(prepared->own.ring_p)) == 0 || big_bit(BIG_OF(prepared->own.ring_p), P_BITS - 1) == 0
         || big_bit(BIG_OF(prepared->own.ring_q), P_BITS - 1) == 0
-        || ring_private_init(&ring, &prepared->own, BIG_OF(prepared->public_.h1)) == 0) {
+        || !ring_private_init(&ring, &prepared->own, BIG_OF(prepared->public_.h1))) {
         return "NTildei";
     }
     modulus order;
@@ -433,7 +433,9 @@ static void foreign_put(writer *w, const gg18_share *share) {
     (void)big_sub(phi, phi, BIG_OF(share->secret.q));
     (void)big_add(phi, phi, one);
     big_shift_right(lambda, phi, 1);
-    (void)ring_private_init(&ring, &share->secret, BIG_OF(own->h1));
+    const bool coprime = ring_private_init(&ring, &share->secret, BIG_OF(own->h1));
+    VERIFY_CHECK(coprime);
+    (void)coprime;
     big_mul(order, modulus_value(&ring.n.p_half), modulus_value(&ring.n.q_half));
     (void)big_inverse_odd(beta, BIG_OF(share->secret.alpha), order);
 

@@ -271,7 +271,9 @@ static const char *keygen_check_deal(tss_reason *reason, point *V, scalar *share
         return "modProof: does not verify";
     }
     *reason = TSS_REASON_SHARE;
-    if (!part_scalar(share, deal[DEAL_SHARE]) || !vss_check(share, V, k->threshold, party->seats[party->own])) {
+    const bool reduced = part_scalar(share, deal[DEAL_SHARE]);
+    CLASSIFY(share, sizeof(*share)); /* it came in the clear of a message, but is ours alone */
+    if (!reduced || !vss_check(share, V, k->threshold, party->seats[party->own])) {
         return "share: does not fit the opened polynomial";
     }
     *reason = TSS_REASON_PROOF;
@@ -420,8 +422,8 @@ INTERNAL tss_status gg18_keygen_begin(
         k->threshold = threshold;
         k->secret = own.own;
         k->public_[opened->own] = own.public_;
-        ok = paillier_private_init(&k->key, BIG_OF(own.own.p), BIG_OF(own.own.q)) == 1
-            && ring_private_init(&k->ring, &own.own, BIG_OF(own.public_.h1)) == 1
+        ok = paillier_private_init(&k->key, BIG_OF(own.own.p), BIG_OF(own.own.q))
+            && ring_private_init(&k->ring, &own.own, BIG_OF(own.public_.h1))
             && session_open(&k->session, protocol == TSS_GG18_V3, seats, n, NULL, NULL, session32)
             && party_begin(opened) == TSS_OK;
     }

@@ -19,8 +19,8 @@ typedef struct paillier_private {
 
 INTERNAL void paillier_public_init(paillier_public *key, big n);
 
-/** p, q: two different safe primes of P_BITS. Returns 1, or 0 when they are not coprime. */
-INTERNAL uint64_t paillier_private_init(paillier_private *key, big p, big q);
+/** p, q: two different safe primes of P_BITS. False: they are not coprime. */
+INTERNAL MUST_USE bool paillier_private_init(paillier_private *key, big p, big q);
 
 /** r = (N+1)^m mod N^2, for m < N of any width. */
 INTERNAL void paillier_generator_power(big r, big m, big n);

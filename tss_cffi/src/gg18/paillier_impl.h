@@ -1,6 +1,7 @@
 #ifndef TSS_GG18_PAILLIER_IMPL_H
 #define TSS_GG18_PAILLIER_IMPL_H
 
+#include "../secret.h"
 #include "paillier.h"
 
 INTERNAL void paillier_public_init(paillier_public *key, big n) {
@@ -18,13 +19,15 @@ static uint64_t paillier_decryption_factor(big r, const modulus *p, big q) {
     return big_inverse_odd(r, minus_q, modulus_value(p));
 }
 
-INTERNAL uint64_t paillier_private_init(paillier_private *key, big p, big q) {
+INTERNAL bool paillier_private_init(paillier_private *key, big p, big q) {
     BIG(nn, NN_BITS);
     const uint64_t coprime = crt_init(&key->n, p, q);
+    DECLASSIFY(&key->n.n, sizeof(key->n.n)); /* N is published */
     big_mul(nn, modulus_value(&key->n.n), modulus_value(&key->n.n));
     modulus_init(&key->nn, nn);
-    return coprime & paillier_decryption_factor(BIG_OF(key->lp), &key->n.p, q)
-        & paillier_decryption_factor(BIG_OF(key->lq), &key->n.q, p);
+    return decided(
+        coprime & paillier_decryption_factor(BIG_OF(key->lp), &key->n.p, q)
+        & paillier_decryption_factor(BIG_OF(key->lq), &key->n.q, p));
 }
 
 INTERNAL void paillier_generator_power(big r, big m, big n) {

@@ -33,13 +33,15 @@ static void prepare_ring(gg18_prepared *prepared) {
     BIG(inverse, N_BITS);
     const big h1 = BIG_OF(prepared->public_.h1);
     const big alpha = BIG_OF(prepared->own.alpha);
-    (void)ring_private_init(&ring, &prepared->own, h1);
+    const bool coprime = ring_private_init(&ring, &prepared->own, h1);
+    VERIFY_CHECK(coprime);
+    (void)coprime;
     random_unit(f, modulus_value(&ring.n.n));
     mod_mul(h1, f, f, &ring.n.n);
     big_mul(order, modulus_value(&ring.n.p_half), modulus_value(&ring.n.q_half));
     do {
         random_unit(alpha, order);
-    } while (big_inverse_odd(inverse, alpha, order) == 0);
+    } while (!decided(big_inverse_odd(inverse, alpha, order)));
 }
 
 INTERNAL tss_status gg18_prepare_step(void *state, tss_secret **prepared, uint16_t *permille) {
@@ -47,7 +49,7 @@ INTERNAL tss_status gg18_prepare_step(void *state, tss_secret **prepared, uint16
     BIG(germain, P_BITS);
     if (prime_search_step(search->search, BIG_OF(search->primes[search->found]), germain)) {
         search->found++;
-        if (search->found == 2 && primes_apart(BIG_OF(search->primes[0]), BIG_OF(search->primes[1])) == 0) {
+        if (search->found == 2 && !decided(primes_apart(BIG_OF(search->primes[0]), BIG_OF(search->primes[1])))) {
             search->found = 1; /* nearly every second time: a second prime is looked for again */
         }
     }

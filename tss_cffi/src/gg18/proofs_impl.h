@@ -67,7 +67,7 @@ INTERNAL bool dln_prove(
     BIG(x, N_BITS);
     big_mul(order, modulus_value(&n->p_half), modulus_value(&n->q_half));
     if (inverse) {
-        if (big_inverse_odd(x, BIG_OF(ring->alpha), order) == 0) {
+        if (!decided(big_inverse_odd(x, BIG_OF(ring->alpha), order))) {
             return false;
         }
     } else {
@@ -253,7 +253,7 @@ INTERNAL bool mod_prove(draft *d, size_t part, gg18_tag tag, const paillier_priv
     (void)big_sub(phi, n, modulus_value(&c->p));
     (void)big_sub(phi, phi, modulus_value(&c->q));
     (void)big_add(phi, phi, one);
-    if (big_inverse_of_odd(n_inverse, n, phi) == 0) {
+    if (!decided(big_inverse_of_odd(n_inverse, n, phi))) {
         return false;
     }
     uint8_t bits_a[11] = {1};
@@ -466,7 +466,7 @@ INTERNAL bool fac_prove(
     big_mul(e_nu_p0, nu_p0, scalar_big(&e));
     const uint64_t negative = big_sub(v, v, e_nu_p0);
     draft_integer(d, part + FAC_V, v);
-    return negative == 0;
+    return !decided(negative);
 }
 
 INTERNAL bool fac_verify(
@@ -522,7 +522,7 @@ INTERNAL bool fac_verify(
         ring_commit_own(left, ring, i == 0 ? z1 : z2, i == 0 ? w1 : w2);
         crt_exp_product_var(right, &first[i], (const big[]){scalar_big(&e)}, 1, &ring->n);
         mod_mul(right, right, second[i], m);
-        if (big_equal(left, right) == 0) {
+        if (!decided(big_equal(left, right))) {
             return false;
         }
     }
@@ -535,7 +535,7 @@ INTERNAL bool fac_verify(
     ring_commit_own(right, ring, n0, sigma);
     crt_exp_product_var(right, &right, (const big[]){scalar_big(&e)}, 1, &ring->n);
     mod_mul(right, right, BIG_OF(unit_d[FAC_T]), m);
-    return big_equal(left, right) == 1;
+    return decided(big_equal(left, right));
 }
 
 /* ---- Paillier key ---- */
@@ -585,7 +585,7 @@ INTERNAL bool paillier_prove(draft *d, size_t part, uint32_t key_of_prover, cons
     (void)big_sub(phi, n, modulus_value(&key->n.p));
     (void)big_sub(phi, phi, modulus_value(&key->n.q));
     (void)big_add(phi, phi, one);
-    if (!paillier_challenges(x, key_of_prover, Y, n) || big_inverse_of_odd(n_inverse, n, phi) == 0) {
+    if (!paillier_challenges(x, key_of_prover, Y, n) || !decided(big_inverse_of_odd(n_inverse, n, phi))) {
         return false;
     }
     big pi[PAILLIER_ITERATIONS];
@@ -850,7 +850,7 @@ INTERNAL bool range_verify(
     ring_commit_own(left, ring, s1, s2);
     crt_exp_product_var(right, &z, (const big[]){scalar_big(&e)}, 1, &ring->n);
     mod_mul(right, right, w, &ring->n.n);
-    if (big_equal(left, right) == 0) {
+    if (!decided(big_equal(left, right))) {
         return false;
     }
     /* U == (N+1)^S1 S^N c^-e */
@@ -1012,13 +1012,13 @@ INTERNAL bool bob_verify(
     ring_commit_own(left, ring, s1, s2);
     crt_exp_product_var(right, &z, (const big[]){scalar_big(&e)}, 1, &ring->n);
     mod_mul(right, right, z_prime, &ring->n.n);
-    if (big_equal(left, right) == 0) {
+    if (!decided(big_equal(left, right))) {
         return false;
     }
     ring_commit_own(left, ring, t1, t2);
     crt_exp_product_var(right, &t, (const big[]){scalar_big(&e)}, 1, &ring->n);
     mod_mul(right, right, w, &ring->n.n);
-    if (big_equal(left, right) == 0) {
+    if (!decided(big_equal(left, right))) {
         return false;
     }
     /* c1^S1 S^N (N+1)^T1 == c2^e V mod N^2. We hold the key, so in place of powers modulo N^2 compare both sides modulo N and after
@@ -1028,7 +1028,7 @@ INTERNAL bool bob_verify(
     BIG(v_mod_n, N_BITS);
     mod_reduce(v_mod_n, v, &key->n.n);
     mod_mul(right, right, v_mod_n, &key->n.n);
-    if (big_equal(left, right) == 0) {
+    if (!decided(big_equal(left, right))) {
         return false;
     }
     /* m1 S1 + T1 == e m2 + Dec(V) mod N */
@@ -1039,7 +1039,7 @@ INTERNAL bool bob_verify(
     mod_reduce(right, plain, &key->n.n);
     (void)big_mul_add(plain, scalar_big(m1), s1, t1);
     mod_reduce(left, plain, &key->n.n);
-    return big_equal(left, right) == 1;
+    return decided(big_equal(left, right));
 }
 
 #endif

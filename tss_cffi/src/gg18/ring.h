@@ -26,8 +26,8 @@ INTERNAL void ring_public_free(ring_public *ring);
 /** r = h1^a h2^b, secret a and b. */
 INTERNAL void ring_commit(big r, const ring_public *ring, big a, big b);
 
-/** Returns 1, or 0 when the primes are not coprime. */
-INTERNAL uint64_t ring_private_init(ring_private *ring, const gg18_private *from, big h1);
+/** False: the primes are not coprime. */
+INTERNAL MUST_USE bool ring_private_init(ring_private *ring, const gg18_private *from, big h1);
 
 /** The same in our own ring. */
 INTERNAL void ring_commit_own(big r, const ring_private *ring, big a, big b);

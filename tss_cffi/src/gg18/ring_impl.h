@@ -1,6 +1,7 @@
 #ifndef TSS_GG18_RING_IMPL_H
 #define TSS_GG18_RING_IMPL_H
 
+#include "../secret.h"
 #include "ring.h"
 
 enum { RING_TABLE_MAX = 512 * 1024 };
@@ -23,10 +24,12 @@ INTERNAL void ring_commit(big r, const ring_public *ring, big a, big b) {
     fixed_exp_product(r, (const fixed_base *const[]){ring->h1, ring->h2}, (const big[]){a, b}, 2);
 }
 
-INTERNAL uint64_t ring_private_init(ring_private *ring, const gg18_private *from, big h1) {
+INTERNAL bool ring_private_init(ring_private *ring, const gg18_private *from, big h1) {
     big_set(BIG_OF(ring->h1), h1);
     big_set(BIG_OF(ring->alpha), BIG_OF(from->alpha));
-    return crt_init(&ring->n, BIG_OF(from->ring_p), BIG_OF(from->ring_q));
+    const uint64_t coprime = crt_init(&ring->n, BIG_OF(from->ring_p), BIG_OF(from->ring_q));
+    DECLASSIFY(&ring->n.n, sizeof(ring->n.n)); /* N~ is published */
+    return decided(coprime);
 }
 
 INTERNAL void ring_commit_own(big r, const ring_private *ring, big a, big b) {

@@ -61,6 +61,9 @@ INTERNAL MUST_USE bool session_open(
     gg18_session *session, bool v3, const uint32_t *keys, size_t n, const point *X, const gg18_public *const *public_,
     const uint8_t *nonce32);
 
+/** The outcome of a check, 0 or 1, which is no secret: an honest run always passes it, and another one ends here. */
+INTERNAL bool decided(uint64_t flag);
+
 /** The same integer as a hash part, whatever its width. */
 INTERNAL void transcript_big(transcript *t, big value);
 INTERNAL void transcript_point(transcript *t, const point *p); /* two parts: x, y */

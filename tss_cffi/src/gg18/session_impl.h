@@ -3,7 +3,13 @@
 
 #include <string.h>
 
+#include "../secret.h"
 #include "session.h"
+
+INTERNAL bool decided(uint64_t flag) {
+    DECLASSIFY(&flag, sizeof(flag)); /* see session.h */
+    return flag != 0;
+}
 
 INTERNAL void transcript_big(transcript *t, big value) {
     uint8_t bytes[BIG_MAX_LIMBS * 8];

@@ -55,7 +55,9 @@ INTERNAL const char *public_check_var(const gg18_public *public_) {
 }
 
 static bool sha256(uint8_t *digest32, span bytes) {
-    return EVP_Digest(bytes.at, bytes.len, digest32, NULL, EVP_sha256(), NULL) == 1;
+    const bool ok = EVP_Digest(bytes.at, bytes.len, digest32, NULL, EVP_sha256(), NULL) == 1;
+    DECLASSIFY(digest32, 32); /* of what cannot be guessed */
+    return ok;
 }
 
 INTERNAL bool public_fingerprints(uint8_t *out32, const gg18_public *public_) {
@@ -75,8 +77,9 @@ INTERNAL bool public_fingerprints(uint8_t *out32, const gg18_public *public_) {
 /* Two safe primes of 1024 bits whose product has 2048 bits. */
 static bool primes_check(big p, big q, big product, unsigned rounds) {
     big_mul(product, p, q);
-    const bool sized = (big_bit(p, P_BITS - 1) & big_bit(q, P_BITS - 1) & big_bit(product, N_BITS - 1)) == 1;
-    return sized && big_equal(p, q) == 0 && prime_is_safe(p, rounds) && prime_is_safe(q, rounds);
+    DECLASSIFY(product.d, 8 * product.n); /* a modulus that is published */
+    const uint64_t sized = big_bit(p, P_BITS - 1) & big_bit(q, P_BITS - 1) & big_bit(product, N_BITS - 1);
+    return decided(sized & (1 ^ big_equal(p, q))) && prime_is_safe(p, rounds) && prime_is_safe(q, rounds);
 }
 
 INTERNAL uint64_t primes_apart(big p, big q) {
@@ -99,7 +102,7 @@ INTERNAL const char *prepared_complete(gg18_prepared *prepared, unsigned prime_r
     if (!primes_check(p, q, BIG_OF(public_->n), prime_rounds)) {
         return "PaillierSK";
     }
-    if (primes_apart(p, q) == 0) {
+    if (!decided(primes_apart(p, q))) {
         return "PaillierSK";
     }
     if (!primes_check(BIG_OF(own->ring_p), BIG_OF(own->ring_q), BIG_OF(public_->n_tilde), prime_rounds)) {
@@ -110,7 +113,7 @@ INTERNAL const char *prepared_complete(gg18_prepared *prepared, unsigned prime_r
     BIG(order, N_BITS);
     BIG(inverse, N_BITS);
     BIG(power, N_BITS);
-    if (ring_private_init(&ring, own, h1) == 0) {
+    if (!ring_private_init(&ring, own, h1)) {
         return "NTildei";
     }
     big_mul(order, modulus_value(&ring.n.p_half), modulus_value(&ring.n.q_half));
@@ -118,13 +121,14 @@ INTERNAL const char *prepared_complete(gg18_prepared *prepared, unsigned prime_r
         return "H1i";
     }
     crt_exp(power, h1, order, &ring.n);
-    if (big_equal_u64(power, 1) == 0) {
+    if (!decided(big_equal_u64(power, 1))) {
         return "H1i";
     }
-    if (big_less(alpha, order) == 0 || big_inverse_odd(inverse, alpha, order) == 0) {
+    if (!decided(big_less(alpha, order)) || !decided(big_inverse_odd(inverse, alpha, order))) {
         return "Alpha";
     }
     crt_exp(h2, h1, alpha, &ring.n);
+    DECLASSIFY(h2.d, 8 * h2.n); /* published */
     return public_check_var(public_) == NULL ? NULL : "H2i";
 }
 
@@ -283,7 +287,7 @@ INTERNAL const char *share_read(gg18_share *share, span bytes) {
         return "format";
     }
     const span x = reader_take(&r, 32);
-    if (!r.ok || scalar_set_bytes(&share->x, x.at) == 0 || scalar_is_zero(&share->x) == 1) {
+    if (!r.ok || !decided(scalar_set_bytes(&share->x, x.at)) || decided(scalar_is_zero(&share->x))) {
         return "Xi";
     }
     prepared_get(&r, &prepared);

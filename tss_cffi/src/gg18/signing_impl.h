@@ -318,9 +318,7 @@ static void signing_check_answer(
         return;
     }
     order_power(bound, 6);
-    const uint64_t in_range = big_less(plain, bound);
-    DECLASSIFY(&in_range, sizeof(in_range)); /* an honest answer is always in range */
-    if (in_range == 0) {
+    if (!decided(big_less(plain, bound))) {
         blame(b, j, TSS_REASON_DECRYPTION, X == NULL ? "c1: decrypts beyond q^6" : "c2: decrypts beyond q^6");
         return;
     }
@@ -353,6 +351,7 @@ static bool signing_round_3(tss_party *party) {
     }
     scalar_wipe(&s->w);
     uint8_t bytes32[32];
+    DECLASSIFY(&s->theta, sizeof(s->theta)); /* published */
     scalar_bytes(bytes32, &s->theta);
     return signing_send_one(party, SIGN_THETA, (span){bytes32, 32});
 }
@@ -554,6 +553,7 @@ static bool signing_round_9(tss_party *party) {
         return party_fail(party, TSS_REASON_INCONSISTENT, 0, "the sums of U and T differ");
     }
     uint8_t bytes32[32];
+    DECLASSIFY(&s->s, sizeof(s->s)); /* published */
     scalar_bytes(bytes32, &s->s);
     return signing_send_one(party, SIGN_S, (span){bytes32, 32});
 }
@@ -658,8 +658,8 @@ static bool signing_prepare(
     /* Where v3 is given no nonce, the message takes its place. */
     scalar_bytes(m32, &s->m);
     const uint8_t *nonce32 = session32 != NULL || !share->v3 ? session32 : m32;
-    return paillier_private_init(&s->key, BIG_OF(share->secret.p), BIG_OF(share->secret.q)) == 1
-        && ring_private_init(&s->ring, &share->secret, BIG_OF(share->public_[share->own].h1)) == 1
+    return paillier_private_init(&s->key, BIG_OF(share->secret.p), BIG_OF(share->secret.q))
+        && ring_private_init(&s->ring, &share->secret, BIG_OF(share->public_[share->own].h1))
         && session_open(&s->session, share->v3, signers, n, X, public_, nonce32);
 }
 
