@@ -69,6 +69,12 @@ class Disagreement(Refused):
     kind = "session-disagrees"
 
 
+class Unauthenticated(Refused):
+    """The bearer token that is required is missing or does not hold."""
+
+    kind = "unauthenticated"
+
+
 class NotPermitted(Refused):
     """The caller's role or share types do not allow this."""
 
@@ -220,6 +226,7 @@ SESSION_OUTCOME: Final[dict[type[DaemonError], SessionStatus]] = {
 ANSWER: Final[dict[type[DaemonError], int]] = {
     InvalidValue: 422,
     Disagreement: 409,
+    Unauthenticated: 401,
     NotPermitted: 403,
     SessionReplayed: 409,
     Busy: 503,

@@ -18,7 +18,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from daemon.errors import DaemonError, NotPermitted, SettingsRefused
+from daemon.errors import NotPermitted, SettingsRefused, Unauthenticated
 
 if TYPE_CHECKING:
     import trio
@@ -42,12 +42,6 @@ class Role(IntEnum):
     VIEWER = 1
     PARTICIPANT = 2
     OPERATOR = 3
-
-
-class Unauthenticated(DaemonError):
-    """The bearer token that is required is missing or does not hold."""
-
-    kind = "unauthenticated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from daemon.api.access import Unauthenticated
-from daemon.errors import Broken, Busy, DaemonError, InvalidValue, answer
+from daemon.errors import Broken, Busy, DaemonError, InvalidValue, Unauthenticated, answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,13 +94,14 @@ def install(application: FastAPI) -> None:
 
 
 async def _of_daemon(_: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, Unauthenticated):
-        headers = {"WWW-Authenticate": "Bearer"}
-        return problem(HTTPStatus.UNAUTHORIZED, error.kind, error.message, remedy=error.remedy, headers=headers)
     if isinstance(error, Broken) or not isinstance(error, DaemonError):
         raise error
     fields = [FieldError(field=error.field, message=error.message)] if isinstance(error, InvalidValue) else []
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else {}
+    headers = {}
+    if isinstance(error, Busy):
+        headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
     return problem(answer(error), error.kind, error.message, remedy=error.remedy, errors=fields, headers=headers)
 
 

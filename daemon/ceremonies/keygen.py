@@ -10,7 +10,7 @@ import trio
 from daemon.ceremonies import confirming
 from daemon.ceremonies.exchange import open_seat
 from daemon.custody import wire
-from daemon.errors import Broken, DaemonError, Disagreement, Misspoken
+from daemon.errors import Broken, DaemonError, Disagreement, Misspoken, PeerFault
 from daemon.session import SessionType, Step
 from daemon.values import Channel, Committee, Protocol, Seat, ShareId
 from daemon.wall import Altered
@@ -161,7 +161,11 @@ async def read_back(at: Desk, share_id: ShareId) -> None:
 async def confirm(running: Running, at: Desk, exchange: Exchange, row: wire.ShareRow) -> None:
     """Say that our share is safe, and listen to the others for as long as the session's clock allows.
 
-    From here on nothing fails the session: the share stays pending until all have confirmed, however long that takes.
+    From here on nothing of ours fails the session: the share stays pending until all have confirmed, however long that
+    takes.
+
+    Raises:
+        PeerFault: A party that had not confirmed gave up. The share is quarantined, the session has failed.
     """
     share = await at.store.share(ShareId(row.share_id))
     left = running.stop_clocks()
@@ -171,5 +175,9 @@ async def confirm(running: Running, at: Desk, exchange: Exchange, row: wire.Shar
             with trio.move_on_after(left):
                 progress = await exchange.until("complete")
         await confirming.keep(at, share, row, progress.confirmations)
+    except PeerFault as fault:
+        # A party that has not confirmed gave up, signed: the set can never be complete.
+        await at.store.give_up(running.session, share, fault)
+        raise
     except DaemonError as error:
         log.warning("confirmation goes on in the background", problem=error.message)

@@ -205,25 +205,7 @@ class Store:
         Returns:
             False where nothing was to be ended: it has a result, or a pending share that goes on being confirmed.
         """
-        status = outcome(error)
-        step = Step.TIMEOUT if status is SessionStatus.TIMEOUT else Step.FAILED
-        culprits = [str(party) for party in getattr(error, "culprits", ())]
-        hearsay = [str(party) for party in getattr(error, "hearsay", ())]
-        reason = getattr(error, "reason", error.kind)
-        detail: dict[str, object] = {
-            "reason": reason,
-            "message": error.message,
-            "culprits": culprits,
-            "hearsay": hearsay,
-            "authenticated": getattr(error, "authenticated", True),
-            "waitsFor": [str(party) for party in getattr(error, "waits_for", ())],
-        }
-        columns: dict[str, object] = {
-            "reason": reason,
-            "error_message": error.message,
-            "culprits": rows.compact(culprits),
-            "hearsay": rows.compact(hearsay),
-        }
+        step, detail, columns = _told(error)
 
         def act(connection: sqlite3.Connection) -> bool:
             now_in = _in_progress(connection, session.session_id, session.party_id)
@@ -232,7 +214,7 @@ class Store:
             _note(connection, session, step, detail, columns)
             audit.append(connection, "tssd", f"session-{step}", _about(session) | detail)
             if report:
-                _put(connection, "report", session, {"error": f"{reason}: {error.message}"})
+                _put(connection, "report", session, {"error": f"{detail['reason']}: {error.message}"})
             return True
 
         ended = await self.write(act)
@@ -519,6 +501,19 @@ class Store:
         self._wake(share.session_id, share.party_id)
         self._wake_outbox()
         return activated
+
+    async def give_up(self, session: Session, share: Share, error: DaemonError) -> None:
+        """A keygen whose share can never be confirmed: the share is set aside, the session has failed."""
+        step, detail, columns = _told(error)
+
+        def act(connection: sqlite3.Connection) -> None:
+            if _set_status(connection, share.share_id, ShareStatus.QUARANTINED):
+                subject = _about(session) | detail | {"shareId": str(share.share_id)}
+                _note(connection, session, step, detail, columns)
+                audit.append(connection, "tssd", "share-given-up", subject)
+
+        await self.write(act)
+        self._wake(session.session_id, session.party_id)
 
     async def complete_signing(
         self, session: Session, share: Share, message: MessageHash, signature: Signature
@@ -837,6 +832,29 @@ def _text(value: object | None) -> str | None:
 
 def _about(session: Session) -> dict[str, object]:
     return {"sessionId": str(session.session_id), "partyId": str(session.party_id), "type": str(session.type)}
+
+
+def _told(error: DaemonError) -> tuple[Step, dict[str, object], dict[str, object]]:
+    """An error as the step that ends a session: the row's detail, and the session's columns."""
+    step = Step.TIMEOUT if outcome(error) is SessionStatus.TIMEOUT else Step.FAILED
+    culprits = [str(party) for party in getattr(error, "culprits", ())]
+    hearsay = [str(party) for party in getattr(error, "hearsay", ())]
+    reason = getattr(error, "reason", error.kind)
+    detail: dict[str, object] = {
+        "reason": reason,
+        "message": error.message,
+        "culprits": culprits,
+        "hearsay": hearsay,
+        "authenticated": getattr(error, "authenticated", True),
+        "waitsFor": [str(party) for party in getattr(error, "waits_for", ())],
+    }
+    columns: dict[str, object] = {
+        "reason": reason,
+        "error_message": error.message,
+        "culprits": rows.compact(culprits),
+        "hearsay": rows.compact(hearsay),
+    }
+    return step, detail, columns
 
 
 def _enter(connection: sqlite3.Connection, offer: Offer) -> None:

@@ -11,8 +11,8 @@ import trio
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from daemon.api.access import Access, Peer, Role, Unauthenticated, peer_of, require
-from daemon.errors import NotPermitted, SettingsRefused
+from daemon.api.access import Access, Peer, Role, peer_of, require
+from daemon.errors import NotPermitted, SettingsRefused, Unauthenticated
 from daemon.settings import AccessSettings, JwtSettings
 from daemon.values import ShareType
 
