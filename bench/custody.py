@@ -190,8 +190,8 @@ async def kills(custodian: Custodian, count: int) -> Figure:
     times = []
     for _ in range(count):
         connection, epoch = custodian._connection, custodian.epoch  # noqa: SLF001 - to kill its process
-        assert connection is not None  # noqa: S101 - it is ready
-        assert connection._process is not None  # noqa: S101, SLF001 - likewise
+        assert connection is not None
+        assert connection._process is not None  # noqa: SLF001 - likewise
         os.kill(connection._process.pid, signal.SIGKILL)  # noqa: SLF001 - likewise
         began = time.perf_counter()
         while custodian.epoch == epoch or not custodian.ready:

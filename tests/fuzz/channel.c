@@ -46,7 +46,6 @@ static bool plain_send(tss_party *party, size_t type, size_t to) {
 }
 
 static bool plain_compute(tss_party *party, uint16_t round) {
-    static const uint8_t signature64[64] = {1};
     const size_t peer = 1 - party->own;
     switch (round) {
     case 1: return plain_send(party, 0, SIZE_MAX) && plain_send(party, 1, peer);
@@ -57,7 +56,11 @@ static bool plain_compute(tss_party *party, uint16_t round) {
     if (party_read(party, 3, peer).at[1] == 0xee) {
         return party_fail(party, TSS_REASON_INCONSISTENT, 0, "nobody can be named");
     }
-    memcpy(party->signature64, signature64, sizeof signature64);
+    /* The key is 1, the message 0: with the nonce 1, r and s are both the generator's x. */
+    uint8_t xy[64];
+    point_xy(xy, curve_generator());
+    memcpy(party->signature64, xy, 32);
+    memcpy(party->signature64 + 32, xy, 32);
     party->has_signature = true;
     return true;
 }
@@ -281,7 +284,7 @@ static void sign_again(table *t, uint8_t *frame, size_t len) {
         must(crypto_tagged(digest, tag[kind], body), "digest");
         sign(signature, 1, digest);
     } else if ((kind == TSS_FRAME_READY || kind == TSS_FRAME_BROADCAST) && t->peer->keys != NULL && body.len < 2048) {
-        must(crypto_ed25519_sign(signature, t->peer->keys->ed25519_seed32, tag[kind], body), "ed25519");
+        must(crypto_ed25519_sign(signature, t->peer->keys->ed25519_seed32, t->peer->members[1].ed25519_32, tag[kind], body), "ed25519");
     }
 }
 
@@ -317,6 +320,9 @@ static size_t invent(const table *t, uint8_t *out, uint8_t what) {
     } else if (what % 3 == 1) {
         tss_confirmation c = {.kind = t->ours->ceremony.kind, .protocol = TSS_GG18_V2, .session16 = {7}, .seat = 2, .result = {what}};
         c.result_len = c.kind == TSS_SIGNING ? 64 : 32;
+        if (c.kind == TSS_SIGNING && (what & 8) != 0) {
+            memcpy(c.result, t->ours->signature64, 64);
+        }
         memcpy(c.transcript32, t->ours->transcript32, 32);
         memcpy(c.committee32, t->ours->committee32, 32);
         confirmation_write(&w, &c);

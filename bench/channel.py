@@ -1,0 +1,240 @@
+"""What the sealed channel costs: each piece, and what it adds to a ceremony in CPU, bytes and round trips.
+
+    python bench/channel.py [--quick] [--json FILE]
+
+A ceremony is run twice over the same committee and the same randomness: bare parties that pass messages in memory, and
+the same behind channels, all hellos and confirmations included (but not the identity keys' own signatures: those are
+the HSM's). CPU time is the process's own, per party. A HOP is one message time: everything that is sent at once arrives
+one hop later, so hops are what a ceremony takes over a slow link.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.tss_cffi import seeded  # noqa: E402 - the project's root has to be found first
+from tests.tss_cffi.channel import independent as wire  # noqa: E402 - likewise
+from tests.tss_cffi.channel import seats  # noqa: E402 - likewise
+from tests.tss_cffi.seeded import core  # noqa: E402 - likewise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Row = dict[str, Any]
+LIMIT: Final = 0.03
+"""Share of a signing's CPU that the channel may cost."""
+SEED: Final = b"bench/channel.py".ljust(32, b"\0")
+
+
+def pieces(runs: int) -> list[Row]:
+    """The steps in C."""
+    program = ROOT / "build" / "bench" / "channel"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-O3", "-Wno-unused-function"]
+    libraries = ["-lgmp", "-lcrypto", "-lsecp256k1"]
+    source = ROOT / "bench" / "channel.c"
+    subprocess.run([shutil.which("cc") or "cc", *flags, source, "-o", program, *libraries], check=True)
+    told = subprocess.run([program, str(runs)], check=True, capture_output=True, text=True).stdout
+    return [json.loads(line) for line in told.splitlines()]
+
+
+class Bare:
+    """The parties alone."""
+
+    def __init__(self, terms: wire.Terms) -> None:
+        self.parties = {seat: seats.sit(terms, seat) for seat, _ in terms.committee}
+        self.sent = 0
+        self.messages = 0
+
+    def outgoing(self, seat: int) -> list[tuple[int | None, Any]]:
+        """What a seat has to send."""
+        messages = self.parties[seat].outgoing()
+        copies = len(self.parties) - 1
+        self.messages += sum(1 if message.to else copies for message in messages)
+        self.sent += sum(len(message.data) * (1 if message.to else copies) for message in messages)
+        return [(message.to, message) for message in messages]
+
+    def receive(self, sender: int, seat: int, message: Any) -> None:  # noqa: ANN401 - whatever outgoing gave
+        """Hand it over."""
+        self.parties[seat].receive(sender, message.message_class, message.data)
+
+    def close(self) -> None:
+        """Check and wipe."""
+        for party in self.parties.values():
+            assert party.state is core.PartyState.DONE
+            party.close()
+
+
+class Sealed:
+    """The parties behind channels; identity keys sign outside the clock."""
+
+    def __init__(self, terms: wire.Terms) -> None:
+        self.terms = terms
+        self.away = 0.0
+        self.sent = 0
+        self.messages = 0
+        self.channels = {
+            seat: seats.channel.Channel(seats.ceremony(terms, seat), seats.identities(terms))
+            for seat, _ in terms.committee
+        }
+        self.parties: dict[int, core.KeygenParty | core.SigningParty] = {}
+        self.digests: dict[int, bytes] = {}
+        for seat, channel in self.channels.items():
+            channel.start(self.signed(seat, channel.hello_digest))
+
+    def signed(self, seat: int, digest: bytes) -> bytes:
+        """As the HSM would."""
+        before = time.process_time()
+        signature = seats.identity(seat).sign(digest)
+        self.away += time.process_time() - before
+        return signature
+
+    def outgoing(self, seat: int) -> list[tuple[int | None, Any]]:
+        """What a seat has to send."""
+        frames = self.channels[seat].outgoing()
+        copies = len(self.channels) - 1
+        self.messages += sum(1 if frame.to else copies for frame in frames)
+        self.sent += sum(len(frame.data) * (1 if frame.to else copies) for frame in frames)
+        return [(frame.to, frame.data) for frame in frames]
+
+    def receive(self, sender: int, seat: int, message: Any) -> None:  # noqa: ANN401, ARG002 - whatever outgoing gave
+        """Hand it over, and do what the state asks for."""
+        channel = self.channels[seat]
+        channel.receive(message, 0)
+        if channel.state is seats.State.AGREED:
+            self.parties[seat] = seats.sit(self.terms, seat)
+            channel.attach(self.parties[seat], 0)
+        if channel.state is seats.State.RESULT:
+            digest = channel.confirmation_digest(self.result(seat), 0)
+            channel.confirm(self.signed(seat, digest), 0)
+
+    def result(self, seat: int) -> bytes | None:
+        """The share's digest; reading the share is not the channel's."""
+        party = self.parties[seat]
+        if not isinstance(party, core.KeygenParty):
+            return None
+        before = time.process_time()
+        with party.result() as made, core.Share(made) as share:
+            digest = share.info.digest
+        self.away += time.process_time() - before
+        return digest
+
+    def close(self) -> None:
+        """Check and wipe."""
+        for seat, channel in self.channels.items():
+            assert channel.state is seats.State.COMPLETE
+            channel.close()
+            self.parties[seat].close()
+
+
+def run(table: Callable[[wire.Terms], Bare | Sealed], terms: wire.Terms) -> tuple[float, int, Bare | Sealed]:
+    """One ceremony: CPU ms per party, hops, and the table."""
+    seeded.randomness(SEED)
+    before = time.process_time()
+    at = table(terms)
+    hops = 0
+    flying = {seat: at.outgoing(seat) for seat, _ in terms.committee}
+    while any(flying.values()):
+        hops += 1
+        for sender, letters in flying.items():
+            for to, letter in letters:
+                for seat in flying:
+                    if seat != sender and to in {None, seat}:
+                        at.receive(sender, seat, letter)
+        flying = {seat: at.outgoing(seat) for seat in flying}
+    cpu = time.process_time() - before - getattr(at, "away", 0.0)
+    seeded.randomness(None)
+    at.close()
+    return 1000 * cpu / len(flying), hops, at
+
+
+def ceremony(what: str, terms: wire.Terms, runs: int) -> Row:
+    """The same ceremony bare and sealed, in turns."""
+    n = len(terms.committee)
+    bare_ms, sealed_ms = [], []
+    run(Bare, terms)
+    for _ in range(runs):
+        cpu, bare_hops, bare = run(Bare, terms)
+        bare_ms.append(cpu)
+        cpu, sealed_hops, sealed = run(Sealed, terms)
+        sealed_ms.append(cpu)
+    added = [with_channel - without for with_channel, without in zip(sealed_ms, bare_ms, strict=True)]
+    return {
+        "what": what,
+        "t": terms.threshold,
+        "n": n,
+        "bare_ms": statistics.median(bare_ms),
+        "sealed_ms": statistics.median(sealed_ms),
+        "added_ms": statistics.median(added),
+        "added_ms_min": min(added),
+        "added_ms_max": max(added),
+        "added_share": statistics.median(added) / statistics.median(bare_ms),
+        "bytes": bare.sent // n,
+        "added_bytes": (sealed.sent - bare.sent) // n,
+        "messages": bare.messages // n,
+        "frames": sealed.messages // n,
+        "hops": bare_hops,
+        "added_hops": sealed_hops - bare_hops,
+    }
+
+
+def show(steps: list[Row], ceremonies: list[Row]) -> None:
+    """The tables for people."""
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors; CPU time")
+    print(f"{'piece':32}{'bytes':>8}{'median us':>11}{'min':>9}{'max':>9}")
+    for step in steps:
+        median, least, most = step["us"]
+        print(f"{step['what']:32}{step['bytes'] or '':>8}{median:11.1f}{least:9.1f}{most:9.1f}")
+    print()
+    print(
+        f"{'per party':18}{'t-of-n':>8}{'bare ms':>9}{'added ms':>10}{'min':>8}{'max':>8}{'share':>8}"
+        f"{'bytes':>9}{'added':>8}{'frames':>8}{'hops':>6}{'added':>7}"
+    )
+    for row in ceremonies:
+        print(
+            f"{row['what']:18}{row['t']}-of-{row['n']:<3}{row['bare_ms']:9.2f}{row['added_ms']:10.2f}"
+            f"{row['added_ms_min']:8.2f}{row['added_ms_max']:8.2f}{row['added_share']:8.1%}"
+            f"{row['bytes']:9}{row['added_bytes']:8}{row['frames']:8}{row['hops']:6}{row['added_hops']:7}"
+        )
+
+
+def main() -> None:
+    """Measure and print; exit code 1 where a signing costs more than it may."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer runs, and no keygen of three")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as well")
+    asked = parser.parse_args()
+    core.open_arena(seeded.ARENA)
+    runs = 5 if asked.quick else 41
+    steps = pieces(101 if asked.quick else 1001)
+    signings = [((1, 2), (2, 2)), ((1, 2, 3), (2, 3)), ((1, 2, 3, 4, 5), (3, 5))]
+    ceremonies = [
+        ceremony("signing", seats.signing_terms(signers, shape), runs)
+        for signers, shape in signings[: 2 if asked.quick else 3]
+    ]
+    ceremonies += [
+        ceremony("keygen", seats.keygen_terms(n), max(1, runs // 5)) for n in ((2,) if asked.quick else (2, 3))
+    ]
+    show(steps, ceremonies)
+    if asked.json:
+        asked.json.write_text(json.dumps([*steps, *ceremonies], indent=1) + "\n", encoding="utf-8")
+    over = [row for row in ceremonies if row["what"] == "signing" and row["added_share"] > LIMIT]
+    if over and not asked.quick:
+        sys.exit(f"the channel costs more than {LIMIT:.0%} of a signing")
+
+
+if __name__ == "__main__":
+    main()
