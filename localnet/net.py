@@ -40,6 +40,35 @@ def plainly(*kinds: type[Exception]) -> Iterator[None]:
         raise error from None
 
 
+class Neighbour:
+    """Coordinator or router, as a process of its own would be: it can end, and start again at its address."""
+
+    def __init__(self, service: Coordinator | Router, nursery: trio.Nursery) -> None:
+        self.url = ""
+        self._service = service
+        self._nursery = nursery
+        self._serving = trio.CancelScope()
+        self._over = trio.Event()
+
+    async def start(self) -> None:
+        """Serve; where it did before, at the same address."""
+        self.url = await self._nursery.start(self._serve)
+
+    async def stop(self) -> None:
+        """Hang up on everybody and refuse connections from now on."""
+        self._serving.cancel()
+        await self._over.wait()
+
+    async def _serve(self, *, task_status: trio.TaskStatus[str]) -> None:
+        self._over = trio.Event()
+        port = int(self.url.rpartition(":")[2] or 0)
+        with trio.CancelScope() as self._serving:
+            async with self._service.serving(port=port) as url:
+                task_status.started(url)
+                await trio.sleep_forever()
+        self._over.set()
+
+
 @dataclass
 class Net:
     """The running network.
@@ -47,16 +76,41 @@ class Net:
     Attributes:
         parties: By party id, in the order of their seats.
         coordinator: Creates the sessions.
+        coordinator_server: Serves it.
         router: Carries the frames.
+        router_server: Serves it.
         on_step: Called with the party id and each step of its sessions, as the progress stream tells it.
     """
 
     parties: dict[str, Party]
     coordinator: Coordinator
-    coordinator_url: str
+    coordinator_server: Neighbour
     router: Router
-    router_url: str
+    router_server: Neighbour
     on_step: Callable[[str, dict[str, Any]], None] | None = None
+
+    @property
+    def coordinator_url(self) -> str:
+        """The coordinator's address."""
+        return self.coordinator_server.url
+
+    @property
+    def router_url(self) -> str:
+        """The router's address."""
+        return self.router_server.url
+
+    async def restart_router(self, seconds: float = 0.0) -> None:
+        """End the router, with all that it had; back after so long."""
+        await self.router_server.stop()
+        self.router.forget()
+        await trio.sleep(seconds)
+        await self.router_server.start()
+
+    async def restart_coordinator(self, seconds: float = 0.0) -> None:
+        """End the coordinator, whose sessions are kept as in a database; back after so long."""
+        await self.coordinator_server.stop()
+        await trio.sleep(seconds)
+        await self.coordinator_server.start()
 
     async def keygen(self, threshold: int, *, share_type: str = "wallet") -> str:
         """Make a key of all parties; gives its public key, hex.
@@ -157,12 +211,14 @@ async def open_net(
     """
     coordinator, router = Coordinator(), Router()
     parties = {party_id: Party(party_id, directory / party_id) for party_id in party_ids}
-    async with coordinator.serving() as coordinator_url, router.serving() as router_url:
-        net = Net(parties, coordinator, coordinator_url, router, router_url)
+    async with trio.open_nursery() as nursery:
+        net = Net(parties, coordinator, Neighbour(coordinator, nursery), router, Neighbour(router, nursery))
+        await net.coordinator_server.start()
+        await net.router_server.start()
         told("HSM tokens")
         for party in parties.values():
             await trio.to_thread.run_sync(party.make_token)
-            party.configure(coordinator_url, router_url, tables)
+            party.configure(net.coordinator_url, net.router_url, tables)
         told("keys on the tokens")
         for party in parties.values():
             await party.make_keys()
@@ -176,6 +232,7 @@ async def open_net(
             yield net
         finally:
             with trio.CancelScope(shield=True):
-                async with trio.open_nursery() as nursery:
+                async with trio.open_nursery() as stopping:
                     for party in parties.values():
-                        nursery.start_soon(party.stop)
+                        stopping.start_soon(party.stop)
+        nursery.cancel_scope.cancel()

@@ -4,8 +4,10 @@ A party listens on the WebSocket `/sessions/{id}/messages?party_id={me}` and sen
 `POST /sessions/{id}/messages`. Frames for a party that is not connected wait for it, bounded; broadcasts also reach
 parties that come later. Everything is in memory: it is for trials and tests.
 
-The parties do not trust their router, so this one can be told to be a bad one: `Router.mischief` decides for each
-delivery what really reaches the receiver, and `delay`, `reorder`, `repeat`, `corrupt`, `drop` are made for it.
+The parties do not trust their router, so this one can be told to be a bad one. `Router.mischief`, or for one session
+its entry in `Router.scripts`, decides for each delivery what really reaches whom; `delay`, `reorder`, `repeat`,
+`corrupt` and `drop` are made for it. `take` injects a frame, `deliver` puts one into a mailbox, `throw` sends anything
+at all, `disconnect` and `cut_off` break connections.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ class Delivery:
 
 
 Mischief: TypeAlias = "Callable[[Delivery], Iterable[Delivery]]"
-"""What really reaches the receiver in place of a delivery: nothing, itself, others."""
+"""What is really delivered in place of a delivery: nothing, itself, others, to whom and in which session they say."""
 
 
 @dataclass
@@ -93,7 +95,7 @@ class Traffic:
 class _Mailbox:
     """Frames for one party of one session: by due time, then by order of arrival."""
 
-    waiting: list[tuple[float, int, Delivery]] = field(default_factory=list)
+    waiting: list[tuple[float, int, Delivery | str | bytes]] = field(default_factory=list)
     seen: list[Delivery] = field(default_factory=list)
     """Delivered before; kept only where the router replays."""
     more: trio.Event = field(default_factory=trio.Event)
@@ -112,18 +114,23 @@ class Router:
 
     Attributes:
         mischief: See the module; None delivers everything as it came.
+        scripts: Mischief in one session, by its id, in place of `mischief`.
         tap: Called with each frame taken, as (session id, frame), before anything else happens to it.
         down: While true, every request is answered 503.
         admitted: Where not None, only these session ids are known, others are answered 404.
+        cut_off: Party ids whose streams are refused, as if the network ended before them; `disconnect` cuts what they
+            have.
         replays: Whether a party that connects again is sent everything once more.
         traffic: Counters.
     """
 
     def __init__(self, *, mischief: Mischief | None = None) -> None:
         self.mischief = mischief
+        self.scripts: dict[str, Mischief] = {}
         self.tap: Callable[[str, Frame], None] | None = None
         self.down = False
         self.admitted: set[str] | None = None
+        self.cut_off: set[str] = set()
         self.replays = False
         self.traffic = Traffic()
         self._rooms: OrderedDict[str, _Room] = OrderedDict()
@@ -157,17 +164,33 @@ class Router:
             receivers = frame.to_parties
         for party_id in receivers:
             if party_id != frame.from_party:
-                self._put(party_id, self._mailbox(room, party_id), delivery)
+                self._mailbox(room, party_id)
+                self._carry(party_id, delivery)
 
-    def disconnect(self, session_id: str, party_id: str) -> None:
-        """Cut a party's stream, as a restart of the router would; what waits for it stays."""
-        mailbox = self._room(session_id).mailboxes.get(party_id)
-        if mailbox is not None and mailbox.stream is not None:
-            mailbox.stream.cancel()
+    def deliver(self, delivery: Delivery) -> None:
+        """Put a delivery into its receiver's mailbox as it is, whatever the script says."""
+        mailbox = self._mailbox(self._room(delivery.session_id), delivery.to_party)
+        self._push(mailbox, delivery, delivery.delay)
 
-    def forget(self, session_id: str) -> None:
-        """Drop everything that is kept of a session."""
-        self._rooms.pop(session_id, None)
+    def throw(self, session_id: str, party_id: str, message: str | bytes) -> None:
+        """Send a party any text, or bytes, on its stream of a session."""
+        self._push(self._mailbox(self._room(session_id), party_id), message)
+
+    def disconnect(self, session_id: str | None, party_id: str) -> None:
+        """Cut a party's stream of a session, or (None) of all; what waits for it stays."""
+        rooms = self._rooms.values() if session_id is None else (self._room(session_id),)
+        for room in rooms:
+            mailbox = room.mailboxes.get(party_id)
+            if mailbox is not None and mailbox.stream is not None:
+                mailbox.stream.cancel()
+
+    def forget(self, session_id: str | None = None) -> None:
+        """Drop everything that is kept of a session; without one, of all, as a restart does."""
+        if session_id is None:
+            self._rooms.clear()
+        else:
+            self._rooms.pop(session_id, None)
+            self.scripts.pop(session_id, None)
 
     # ---- Rooms ----
 
@@ -184,17 +207,21 @@ class Router:
             mailbox = room.mailboxes[party_id] = _Mailbox()
             for missed in room.broadcasts:
                 if missed.from_party != party_id:
-                    self._put(party_id, mailbox, missed)
+                    self._carry(party_id, missed)
         return mailbox
 
-    def _put(self, party_id: str, mailbox: _Mailbox, delivery: Delivery) -> None:
+    def _carry(self, party_id: str, delivery: Delivery) -> None:
+        """Deliver what the script makes of it."""
         addressed = replace(delivery, to_party=party_id)
-        for actual in (addressed,) if self.mischief is None else self.mischief(addressed):
-            if len(mailbox.waiting) >= WAITING_MAX:
-                self.traffic.overflowed += 1
-                return
-            entry = (trio.current_time() + actual.delay, next(self._arrivals), actual)
-            heapq.heappush(mailbox.waiting, entry)
+        script = self.scripts.get(delivery.session_id, self.mischief)
+        for actual in (addressed,) if script is None else script(addressed):
+            self.deliver(actual)
+
+    def _push(self, mailbox: _Mailbox, what: Delivery | str | bytes, delay: float = 0.0) -> None:
+        if len(mailbox.waiting) >= WAITING_MAX:
+            self.traffic.overflowed += 1
+            return
+        heapq.heappush(mailbox.waiting, (trio.current_time() + delay, next(self._arrivals), what))
         mailbox.more.set()
 
     # ---- HTTP and WebSocket ----
@@ -225,6 +252,8 @@ class Router:
         session_id = socket.path_params["session_id"].lower()
         party_id = socket.query_params.get("party_id", "")
         refusal = self._refusal(session_id) if party_id else answer({"error": "party_id is missing"}, 400)
+        if party_id in self.cut_off:
+            refusal = answer({"error": "cut off"}, 503)
         if refusal is not None:
             await socket.send_denial_response(refusal)
             return
@@ -271,17 +300,25 @@ class Router:
                 with trio.move_on_at(due):
                     await mailbox.more.wait()
                 continue
-            delivery = heapq.heappop(mailbox.waiting)[2]
-            received = _Received(delivery.from_party, delivery.round_number, delivery.payload, delivery.is_broadcast)
+            what = heapq.heappop(mailbox.waiting)[2]
             try:
-                await socket.send_text(msgspec.json.encode(received).decode())
+                if isinstance(what, bytes):
+                    await socket.send_bytes(what)
+                else:
+                    await socket.send_text(what if isinstance(what, str) else _written(what))
             except (WebSocketDisconnect, RuntimeError, trio.Cancelled):
-                heapq.heappush(mailbox.waiting, (due, next(self._arrivals), delivery))
+                heapq.heappush(mailbox.waiting, (due, next(self._arrivals), what))
                 raise
-            self.traffic.delivered += 1
-            self.traffic.octets += len(delivery.payload)
-            if self.replays:
-                mailbox.seen.append(delivery)
+            if isinstance(what, Delivery):
+                self.traffic.delivered += 1
+                self.traffic.octets += len(what.payload)
+                if self.replays:
+                    mailbox.seen.append(what)
+
+
+def _written(delivery: Delivery) -> str:
+    received = _Received(delivery.from_party, delivery.round_number, delivery.payload, delivery.is_broadcast)
+    return msgspec.json.encode(received).decode()
 
 
 # ---- Mischief ----
