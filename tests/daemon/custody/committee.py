@@ -1,5 +1,6 @@
 """Several custodians in one ceremony, with the test as their router."""
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from daemon.custody import rows
 from daemon.custody.client import Custodian
 from daemon.custody.wire import (
     BeginKeygen,
@@ -22,9 +24,7 @@ from daemon.custody.wire import (
     OutFrame,
     PlainMessage,
     PlainReceive,
-    Prepare,
     PreparedRow,
-    Preparing,
     Progress,
     ProtocolName,
     Receive,
@@ -34,9 +34,16 @@ from daemon.custody.wire import (
     SigningFinished,
     Tick,
 )
-from tests.daemon.custody.node import Node, copy_node, init, make_node, pin_all
+from hsm import Token
+from tests.daemon.custody.node import Node, copy_node, make_node, pin_all
+from tests.tss_cffi import seeded
 
 CEREMONY_SECONDS = 120
+PROTOCOLS: tuple[ProtocolName, ...] = ("gg18-v2", "gg18-v3")
+ORIGIN = 6
+"""Where the core's bytes of pre-parameters say whether they were searched for or recorded."""
+SEARCHED = 1
+DIGEST_BYTES = 32
 
 
 @dataclass
@@ -58,7 +65,7 @@ class Committee:
     shares: dict[str, Share] = field(default_factory=dict)
     plain: dict[str, Share] = field(default_factory=dict)
     prepared: dict[str, list[PreparedRow]] = field(default_factory=dict)
-    """Sets for gg18-v2, made ahead."""
+    """Sets of pre-parameters that are not spent."""
 
     def seats(self, names: tuple[str, ...]) -> tuple[Seat, ...]:
         order = sorted(self.nodes)
@@ -86,17 +93,38 @@ def copy_committee(committee: Committee, directory: Path) -> Committee:
 
 
 async def make_committee(directory: Path, *names: str, **changes: object) -> Committee:
+    """Nodes with keys, pins of each other, and two sets of pre-parameters for each protocol; needs the arena."""
     nodes = {name: make_node(directory / name, f"{name}-server", **changes) for name in names}
-    identities = {name: await init(node) for name, node in nodes.items()}
+    identities, prepared = {}, {}
+    for place, (name, node) in enumerate(nodes.items()):
+        with node.opened() as token:
+            token.create_keys()
+            identities[name] = token.status().identity_public or b""
+            prepared[name] = [
+                seal_prepared(token, protocol, 1 + (place + turn) % len(names))
+                for protocol in PROTOCOLS
+                for turn in range(2)
+            ]
     lists = await pin_all(nodes, identities)
-    return Committee(nodes, identities, {name: pins.signed for name, pins in lists.items()})
+    return Committee(nodes, identities, {name: pins.signed for name, pins in lists.items()}, prepared=prepared)
 
 
-async def prepare(custodian: Custodian, protocol: ProtocolName) -> PreparedRow:
-    while True:
-        step = await custodian.ask(Prepare(protocol=protocol, milliseconds=500), Preparing)
-        if step.prepared is not None:
-            return step.prepared
+def seal_prepared(token: Token, protocol: ProtocolName, seat: int) -> PreparedRow:
+    """A recorded set of pre-parameters, as if a custodian with this token had searched for it, which takes long.
+
+    A custodian refuses recorded sets by a mark under their seal. Nobody but the token's owner can make such a row.
+    """
+    with seeded.prepared(seat) as recorded:
+        content = bytearray(seeded.reveal(recorded))
+    content[ORIGIN] = SEARCHED
+    content[-DIGEST_BYTES:] = hashlib.sha256(content[:-DIGEST_BYTES]).digest()
+    with seeded.secret(bytes(content)) as found:
+        fingerprints = tuple(seeded.core.prepared_fingerprints(found))
+        prepared_id = f"{token.status().serial}-{protocol}-{seat}"
+        blob = token.seal(found, rows.prepared_header(prepared_id, protocol, fingerprints))
+    return PreparedRow(
+        prepared_id=prepared_id, protocol=protocol, fingerprints=fingerprints, sealed=rows.sealed_of(blob)
+    )
 
 
 def _honest(frame: bytes) -> list[bytes]:
@@ -177,7 +205,8 @@ async def begin_keygen(
     table = Table(committee, custodians, {})
     begun = {}
     for name, custodian in custodians.items():
-        ahead = committee.prepared.get(name, [])
+        ahead = [row for row in committee.prepared[name] if row.protocol == protocol]
+        committee.prepared[name].remove(ahead[-1])
         table.requests[name] = BeginKeygen(
             session=session,
             party_id=committee.nodes[name].party_id,
@@ -187,7 +216,7 @@ async def begin_keygen(
             channel=channel,
             committee=committee.seats(tuple(custodians)),
             threshold=threshold,
-            prepared=ahead.pop() if protocol == "gg18-v2" and ahead else await prepare(custodian, protocol),
+            prepared=ahead[-1],
             known_fingerprints=(),
             pins=committee.pins[name] if channel == "sealed" else None,
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.daemon.custody.committee import Committee, copy_committee, keygen, make_committee, prepare
+from tests.daemon.custody.committee import Committee, copy_committee, keygen, make_committee
 
 PLAIN = """
 [[custodian.plain]]
@@ -16,15 +16,12 @@ keygen = true
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Committee:
+def made(arena: None, tmp_path_factory: pytest.TempPathFactory) -> Committee:  # noqa: ARG001  (opened by it)
     directory = tmp_path_factory.mktemp("committee")
 
     async def make() -> Committee:
         committee = await make_committee(directory / "made", "alice", "bob", "carol", tables=PLAIN)
-        async with committee.up() as custodians:
-            for name, custodian in custodians.items():
-                committee.prepared[name] = [await prepare(custodian, "gg18-v2") for _ in range(2)]
-        # On copies, so that the pre-parameters, which take long to find, are unspent on what the tests copy.
+        # On copies, so that the pre-parameters are unspent on what the tests copy.
         sealed = copy_committee(committee, directory / "sealed")
         async with sealed.up() as custodians:
             committee.shares = await keygen(sealed, custodians)

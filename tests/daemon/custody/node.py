@@ -1,16 +1,19 @@
 """One node for tests: a throw-away token, a configuration, a custodian on the other side of the wall."""
 
+import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
 
+from daemon.custody import state as memory
 from daemon.custody.client import Custodian, Spawn, open_custodian
 from daemon.custody.wire import EditPins, InitToken, Pins, Status
+from hsm import Pin, Token, TokenSettings, open_token
 
 ROOT = Path(__file__).parents[3]
 SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
@@ -58,6 +61,26 @@ class Node:
         } | self.settings
         lines = "".join(f"{name} = {value}\n" for name, value in values.items())
         self.config.write_text(f"[custodian]\n{lines}\n{self.tables}")
+
+    def chain(self) -> list[memory.Event]:
+        """What the custodian has written down, while none is running."""
+        content = (self.state / "chain").read_bytes()
+        _, *records = memory._records(content)
+        return [memory._events.decode(value) for _, value, _ in records]
+
+    @contextmanager
+    def opened(self) -> Iterator[Token]:
+        """The token in this process, as its owner has it with the PIN, while no custodian runs."""
+        before = os.environ.get("SOFTHSM2_CONF")
+        os.environ["SOFTHSM2_CONF"] = str(self.token / "softhsm2.conf")
+        settings = TokenSettings(module_path=SOFTHSM, token_label="tssd")  # noqa: S106  (a label)
+        try:
+            with open_token(settings, Pin.from_file(self.token / "pin"), None) as token:
+                yield token
+        finally:
+            del os.environ["SOFTHSM2_CONF"]
+            if before is not None:
+                os.environ["SOFTHSM2_CONF"] = before
 
     @asynccontextmanager
     async def custodian(self, *, operator: bool = False) -> AsyncIterator[Custodian]:

@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from daemon.custody import rows
 from daemon.custody.client import Custodian, CustodyFailure
+from daemon.custody.state import Use
 from daemon.custody.wire import (
     Abort,
     AbortUnknown,
@@ -25,17 +27,17 @@ from daemon.custody.wire import (
     FinishSigning,
     Forget,
     Frame,
-    GetStatus,
     KeygenFinished,
     OpenAndCheck,
     PlainReceive,
+    Prepare,
+    Preparing,
     Progress,
     Receive,
     Request,
     Seat,
     SigningFinished,
     Statement,
-    Status,
     Tick,
 )
 from tests.daemon.custody.committee import (
@@ -47,6 +49,7 @@ from tests.daemon.custody.committee import (
     sign,
     signing_request,
 )
+from tests.tss_cffi import seeded
 
 HALF_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141 // 2
 
@@ -118,28 +121,32 @@ async def test_a_bad_router_between_honest_parties(committee: Committee) -> None
 
 
 async def test_a_keygen_interrupted_before_its_confirmations(committee: Committee) -> None:
-    """Sealed, stored as pending, all processes killed: the rows confirm again, and the share becomes usable."""
+    """Sealed, stored as pending, all processes killed: the pending confirm again, and the share becomes usable."""
     async with committee.up() as custodians:
         table = await begin_keygen(committee, custodians, protocol="gg18-v3")
         await table.until("result")
         message = await refused(custodians["alice"], FinishSigning(ceremony=table.ceremonies["alice"]), "state")
         assert "signature" in message
         await refused(custodians["alice"], Confirm(ceremony=table.ceremonies["alice"]), "state")
-        rows = {}
+        pending = {}
         for name, custodian in custodians.items():
             finish = FinishKeygen(ceremony=table.ceremonies[name])
             answer = await custodian.ask(finish, KeygenFinished)
             assert await custodian.ask(finish, KeygenFinished) == answer
             await custodian.ask(OpenAndCheck(row=answer.row), Done)
-            rows[name] = answer.row
+            pending[name] = answer.row
     async with committee.up() as custodians:
         statements = []
+        abort = AbortUnknown(session=rows["alice"].session, party_id="alice-server", seat=1, reason="restart")
+        notice = (await custodians["alice"].ask(abort, Statement)).data
+        other = msgspec.structs.replace(abort, session=os.urandom(16))
+        another = (await custodians["alice"].ask(other, Statement)).data
         for name, custodian in custodians.items():
-            statement = await custodian.ask(ConfirmRow(row=rows[name]), Statement)
-            again = await custodian.ask(ConfirmRow(row=rows[name]), Statement)
-            assert again.data[:-64] == statement.data[:-64] == rows[name].confirmation
+            statement = await custodian.ask(ConfirmRow(row=pending[name]), Statement)
+            again = await custodian.ask(ConfirmRow(row=pending[name]), Statement)
+            assert again.data[:-64] == statement.data[:-64] == pending[name].confirmation
             statements.append(statement.data)
-        alice, row = custodians["alice"], rows["alice"]
+        alice, row = custodians["alice"], pending["alice"]
         for held, confirmed in (
             ([], ()),
             (statements[:2], ("alice-server", "bob-server")),
@@ -150,7 +157,16 @@ async def test_a_keygen_interrupted_before_its_confirmations(committee: Committe
         ):
             by = await alice.ask(CheckConfirmations(row=row, confirmations=tuple(held)), ConfirmedBy)
             assert by.confirmed == confirmed
+            assert by.withdrawn == ()
             assert {*by.confirmed, *by.missing} == {"alice-server", "bob-server", "carol-server"}
+        for held, withdrawn in (
+            ([notice, notice], ("alice-server",)),
+            ([notice, statements[0]], ()),
+            ([notice[:-1] + bytes([notice[-1] ^ 1])], ()),
+            ([another], ()),
+        ):
+            by = await alice.ask(CheckConfirmations(row=row, confirmations=tuple(held)), ConfirmedBy)
+            assert by.withdrawn == withdrawn
         begin = BeginSigning(
             session=os.urandom(16),
             row=row,
@@ -163,7 +179,6 @@ async def test_a_keygen_interrupted_before_its_confirmations(committee: Committe
         assert "carol-server" in message
         await alice.ask(msgspec.structs.replace(begin, confirmations=tuple(statements)), Begun)
         # What was confirmed cannot be taken back, after a restart either.
-        abort = AbortUnknown(session=row.session, party_id="alice-server", seat=1, reason="restart")
         await refused(alice, abort, "refused", "session")
 
 
@@ -200,7 +215,6 @@ async def test_an_abort_reaches_the_peers(committee: Committee) -> None:
 async def test_different_hashes_are_told_apart_before_any_share_is_opened(committee: Committee) -> None:
     async with committee.up("alice", "bob") as custodians:
         session = os.urandom(16)
-        before = await custodians["alice"].ask(GetStatus(), Status)
         table = await begin_signing(
             committee,
             {"alice": custodians["alice"], "bob": custodians["bob"]},
@@ -224,8 +238,9 @@ async def test_different_hashes_are_told_apart_before_any_share_is_opened(commit
             assert progress.fault.reason == "hello-differs"
             assert "00" * 32 in progress.fault.detail
             assert "01" * 32 in progress.fault.detail
-        after = await custodians["alice"].ask(GetStatus(), Status)
-        assert after.chain_count == before.chain_count
+    # A share is opened only when its use stands in the chain.
+    for name in table.ceremonies:
+        assert not any(isinstance(event, Use) for event in committee.nodes[name].chain())
 
 
 async def test_one_party_alone_gets_nowhere(committee: Committee) -> None:
@@ -284,6 +299,24 @@ async def test_a_seat_change_is_no_way_in(committee: Committee) -> None:
         await refused(alice, short, "refused", "message_hash")
         await refused(alice, msgspec.structs.replace(request, session=bytes(15)), "refused", "session")
         await refused(alice, msgspec.structs.replace(request, pins=None), "refused", "pins")
+
+
+async def test_pre_parameters_are_searched_for_in_slices_and_sealed(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        prepared, seen = None, [0]
+        while prepared is None:
+            step = await alice.ask(Prepare(protocol="gg18-v3", milliseconds=500), Preparing)
+            prepared = step.prepared
+            seen.append(step.permille)
+        assert seen == sorted(seen)
+        assert seen[-1] == 1000
+    with committee.nodes["alice"].opened() as token:
+        header = rows.prepared_header(prepared.prepared_id, "gg18-v3", prepared.fingerprints)
+        found = token.open(rows.blob_of(prepared.sealed), header, seeded.core.SecretBytes)
+        assert isinstance(found, seeded.core.SecretBytes)
+        with found:
+            assert tuple(seeded.core.prepared_fingerprints(found)) == prepared.fingerprints
 
 
 async def test_pre_parameters_are_used_once(committee: Committee) -> None:

@@ -68,7 +68,7 @@ BYTES = {
     "KeygenFinished": {"fingerprints": DIGEST},
     "SigningFinished": {"signature": PUBLIC, "public_key": PUBLIC},
     "Statement": {"data": SIGNED},
-    "ConfirmedBy": {"confirmed": PUBLIC, "missing": PUBLIC},
+    "ConfirmedBy": {"confirmed": PUBLIC, "missing": PUBLIC, "withdrawn": PUBLIC},
     "Checkpointed": {"audit_head": DIGEST, "chain_head": DIGEST, "identity": PUBLIC, "signature": SIGNED},
     "Pin": {"node": PUBLIC, "identity": PUBLIC, "patterns": PUBLIC},
     "Check": {"name": PUBLIC, "proves": PUBLIC, "detail": PUBLIC},
