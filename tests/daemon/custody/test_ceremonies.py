@@ -137,7 +137,7 @@ async def test_a_keygen_interrupted_before_its_confirmations(committee: Committe
             pending[name] = answer.row
     async with committee.up() as custodians:
         statements = []
-        abort = AbortUnknown(session=rows["alice"].session, party_id="alice-server", seat=1, reason="restart")
+        abort = AbortUnknown(session=pending["alice"].session, party_id="alice-server", seat=1, reason="restart")
         notice = (await custodians["alice"].ask(abort, Statement)).data
         other = msgspec.structs.replace(abort, session=os.urandom(16))
         another = (await custodians["alice"].ask(other, Statement)).data
