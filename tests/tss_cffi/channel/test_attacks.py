@@ -378,15 +378,17 @@ def test_a_forged_statement_about_a_broadcast_convicts_nobody() -> None:
 # ---- Frames with a good tag that break the rules ----
 
 
-def breaking(change: Callable[[wire.Payload, wire.Peer], wire.Payload], *, direct: bool = False) -> type[Stranger]:
-    """Seat 3 changes what is inside its first broadcast (or direct) frame to seat 1."""
+def breaking(
+    change: Callable[[wire.Payload, wire.Peer], wire.Payload], *, direct: bool = False, from_round: int = 1
+) -> type[Stranger]:
+    """Seat 3 changes what is inside its first broadcast (or direct) frame to seat 1 of that round or a later one."""
 
     class Breaking(Stranger):
         broken = False
 
         def said(self, note: wire.Note) -> dict[int, bytes]:
             frames = super().said(note)
-            if self.broken or (note.to is not None) != direct or 1 not in frames:
+            if self.broken or (note.to is not None) != direct or 1 not in frames or note.round < from_round:
                 return frames
             self.broken = True
             class_ = frames[1][34]
@@ -400,12 +402,6 @@ def breaking(change: Callable[[wire.Payload, wire.Peer], wire.Payload], *, direc
 
 
 BROKEN: Final[dict[str, tuple[Callable[[wire.Payload, wire.Peer], wire.Payload], str]]] = {
-    "signature": (lambda p, _: p._replace(signature=bytes(64)), "seat 3: a broadcast without its signature"),
-    "message": (lambda p, _: p._replace(message=changed(p.message)), "seat 3: a broadcast without its signature"),
-    "signed for another round": (
-        lambda p, peer: p._replace(signature=peer.signed_broadcast(2, p.message)[-64:]),
-        "seat 3: a broadcast without its signature",
-    ),
     "round 0": (lambda p, _: p._replace(round=0), "seat 3: a message of a round that is over, or far ahead"),
     "round 3": (lambda p, _: p._replace(round=3), "seat 3: a message of a round that is over, or far ahead"),
     "round 65535": (lambda p, _: p._replace(round=65535), "seat 3: a message of a round that is over, or far ahead"),
@@ -425,6 +421,96 @@ def test_a_genuine_frame_that_breaks_the_rules_is_its_senders_doing(name: str) -
         assert (heard.reason, heard.by, heard.culprits, heard.hearsay) == ("aborted", 1, (), (3,))
 
 
+# ---- Broadcasts without their signature: it is needed, and looked at, when versions differ ----
+
+UNSIGNED: Final = "seat 3: a broadcast without its signature"
+
+
+@pytest.mark.parametrize("of", ["nobody", "another round", "another message"])
+def test_a_broadcast_without_its_signature_that_is_the_same_for_all_harms_nobody(of: str) -> None:
+    """Consistency is the echo's work: with one version there is nothing to convict anybody of."""
+    signature: Callable[[wire.Payload, wire.Peer], bytes] = {
+        "nobody": lambda _, __: bytes(64),
+        "another round": lambda p, peer: peer.signed_broadcast(2, p.message)[-wire.SIGNATURE :],
+        "another message": lambda p, peer: peer.signed_broadcast(1, changed(p.message))[-wire.SIGNATURE :],
+    }[of]
+    with Table(signing_terms(), {3: breaking(lambda p, peer: p._replace(signature=signature(p, peer)))}) as table:
+        table.deliver()
+        assert table.states() == [COMPLETE, COMPLETE]
+        assert [seat.channel.fault() for seat in table.seats.values()] == [None, None]
+
+
+def versions(round_: int, *, signed: bool) -> type[Stranger]:
+    """Seat 3 broadcasts two versions in that round: to seat 1 one without its signature, to seat 2 one with it or not."""
+
+    class Versions(Stranger):
+        minds_echo = False
+
+        def said(self, note: wire.Note) -> dict[int, bytes]:
+            frames = super().said(note)
+            if note.to is not None or note.round != round_:
+                return frames
+            unsigned = wire.Payload(note.round, self.peer.echo(note.round), bytes(wire.SIGNATURE), changed(note.data))
+            self.peer.sequences[1] -= 1
+            frames[1] = self.peer.frame(1, unsigned, wire.TO_ALL)
+            if not signed:
+                self.peer.sequences[2] -= 1
+                frames[2] = self.peer.frame(2, unsigned._replace(message=note.data), wire.TO_ALL)
+            return frames
+
+    return Versions
+
+
+@pytest.mark.parametrize("round_", [1, 3, 5, 7])
+def test_a_version_without_its_signature_is_its_senders_doing(round_: int) -> None:
+    """Who got it blames the sender; who got a signed one cannot tell the sender's lie from the other's."""
+    with Table(signing_terms(), {3: versions(round_, signed=True)}) as table:
+        table.deliver()
+        fault = fault_of(table.seats[1])
+        assert (fault.reason, fault.culprits, fault.detail, fault.evidence) == ("payload", (3,), UNSIGNED, ())
+        table.wait(6000)
+        heard = fault_of(table.seats[2])
+        assert (heard.reason, heard.by, heard.culprits, heard.hearsay) == ("echo-differs", 1, (), (3,))
+        assert table.states() == [FAILED, FAILED]
+        for seat in table.seats.values():
+            assert seat.channel.progress().round <= round_ + 1, "no step to the round after the next"
+
+
+def test_two_versions_without_a_signature_are_their_senders_doing() -> None:
+    with Table(signing_terms(), {3: versions(1, signed=False)}) as table:
+        table.deliver()
+        assert table.states() == [FAILED, FAILED]
+        reasons = {(fault_of(seat).reason, fault_of(seat).culprits) for seat in table.seats.values()}
+        assert reasons <= {("payload", (3,)), ("aborted", ())}
+        assert ("payload", (3,)) in reasons
+
+
+def test_a_last_version_without_its_signature_and_the_others_signature_still_arrives() -> None:
+    with Table(signing_terms(), {3: versions(9, signed=True)}) as table:
+        table.deliver()
+        assert table.states() == [COMPLETE, COMPLETE]
+        fault = fault_of(table.seats[1])
+        assert (fault.reason, fault.culprits) == ("payload", (3,))
+        assert table.seats[2].channel.fault() is None
+
+
+def test_a_signed_version_shown_to_one_who_holds_an_unsigned_one() -> None:
+    """Both are the broadcaster's own: the one under the tag of its frame, the other under its signature."""
+    change = breaking(lambda p, _: p._replace(signature=bytes(wire.SIGNATURE)))
+    with Table(signing_terms(), {3: change}) as table:
+        table.collect()
+        seat, stranger = table.seats[1], table.nodes[3]
+        assert isinstance(stranger, Stranger)
+        while seat.channel.progress().round < 4:
+            _, to, frame = table.flying.popleft()
+            table.nodes[to].receive(frame, 0)
+            table.collect()
+        seat.receive(stranger.peer.signed_broadcast(1, b"other"), 0)
+        fault = fault_of(seat)
+        assert (fault.reason, fault.culprits, fault.detail) == ("payload", (3,), UNSIGNED)
+        assert seat.state is FAILED
+
+
 def test_a_message_that_breaks_the_protocol_is_the_partys_fault() -> None:
     """The channel passes on whom the protocol names."""
     garbage = breaking(lambda p, _: p._replace(message=b"\xff" * 50), direct=True)
@@ -433,6 +519,57 @@ def test_a_message_that_breaks_the_protocol_is_the_partys_fault() -> None:
         fault = fault_of(table.seats[1])
         assert (fault.reason, fault.culprits) == ("party", (3,))
         assert fault.detail.startswith("round 1, malformed: ")
+
+
+LAST: Final[dict[str, Callable[[wire.Payload, wire.Peer], wire.Payload]]] = {
+    "payload": lambda p, _: p._replace(echo=p.echo[:2]),
+    "party": lambda p, peer: p._replace(
+        message=b"\xff", signature=peer.signed_broadcast(9, b"\xff")[-wire.SIGNATURE :]
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", LAST)
+def test_who_breaks_the_rules_in_the_last_round_of_a_signing_fails_nobody_alone(reason: str) -> None:
+    """Seat 2 has the signature by then, and seat 1 gets it from there; who broke the rules is told."""
+    with Table(signing_terms(), {3: breaking(LAST[reason], from_round=9)}) as table:
+        table.deliver()
+        assert table.states() == [COMPLETE, COMPLETE]
+        assert (fault_of(table.seats[1]).reason, fault_of(table.seats[1]).culprits) == (reason, (3,))
+
+
+def test_who_breaks_the_rules_in_the_last_round_is_named_when_no_signature_comes() -> None:
+    class BreaksAndIsAlone(breaking(LAST["payload"], from_round=9)):  # type: ignore[misc]
+        """It sends seat 2 no last message at all, and keeps the signature to itself."""
+
+        def said(self, note: wire.Note) -> dict[int, bytes]:
+            frames: dict[int, bytes] = super().said(note)
+            return {1: frames[1]} if note.round == 9 else frames
+
+        def confirmation(self) -> None:
+            return None
+
+    with Table(signing_terms(), {3: BreaksAndIsAlone}) as table:
+        table.deliver()
+        assert table.states() == [State.RUNNING, State.RUNNING]
+        table.wait(6000)
+        fault = fault_of(table.seats[1])
+        assert (fault.reason, fault.culprits) == ("payload", (3,))
+        table.wait(6000)
+        assert table.states() == [FAILED, FAILED]
+        assert fault_of(table.seats[2]).hearsay == (3,)
+
+
+def test_a_second_hello_while_we_hold_the_signature_is_told_and_ends_nothing() -> None:
+    with Table(signing_terms((1, 2))) as table:
+        seat = held_back(table)
+        table.deliver()
+        assert seat.state is State.RESULT
+        seat.receive(hello_of(table.terms, keys={"x25519": ephemeral("other").x25519}), 0)
+        is_convicted(fault_of(seat), 2)
+        assert seat.state is State.RESULT
+        seat.confirm(0)
+        assert seat.state is COMPLETE
 
 
 def test_a_second_broadcast_in_a_round_is_its_senders_doing() -> None:

@@ -144,6 +144,31 @@ static bool awaits_signature(const tss_channel *c) {
     return c->party != NULL && c->ceremony.kind == TSS_SIGNING && awaited_round(c) == c->rounds;
 }
 
+/* The ceremony stands still; the parties have a while to find out who is to blame. */
+static void dispute(tss_channel *c, const tss_channel_fault *fault) {
+    if (!c->disputed && may_fail(c) && c->state != TSS_CHANNEL_FAILED) {
+        c->disputed = true;
+        c->dispute = *fault;
+        c->dispute_ends_ms = c->now_ms + CHANNEL_DISPUTE_MS;
+        c->last_show_ms = c->now_ms;
+    }
+}
+
+/* A fault that names a peer. Once we hold the signature it ends nothing; while the others may have it, it waits for theirs: one party
+ * must not be able to fail us alone in a signing that is done. */
+static void fail_peer(tss_channel *c, const tss_channel_fault *fault) {
+    if (c->has_signature) {
+        c->fault = c->fault.reason == TSS_CHANNEL_NONE ? *fault : c->fault;
+    } else if (awaits_signature(c)) {
+        dispute(c, fault);
+        if (c->dispute.culprits_len == 0 || fault->reason == TSS_CHANNEL_EQUIVOCATION) {
+            c->dispute = *fault; /* it was open already, and knew less */
+        }
+    } else {
+        fail(c, fault);
+    }
+}
+
 /* Two statements of one seat that cannot both be honest: the one case in which a peer is convicted before everybody. */
 static void convict(tss_channel *c, size_t index, span first, span second, const char *what) {
     if (c->convicted || c->fault.culprits_len != 0) {
@@ -159,12 +184,8 @@ static void convict(tss_channel *c, size_t index, span first, span second, const
     }
     c->evidence[0].due = c->peers; /* so that all learn it, with the proof */
     c->evidence[1].due = c->peers;
-    if (c->disputed && awaits_signature(c)) {
-        c->dispute = fault;
-    } else {
-        c->fault.reason = TSS_CHANNEL_NONE; /* an earlier fault named nobody */
-        fail(c, &fault);
-    }
+    c->fault.reason = TSS_CHANNEL_NONE; /* an earlier fault named nobody */
+    fail_peer(c, &fault);
 }
 
 static void fail_payload(tss_channel *c, size_t peer, const char *detail) {
@@ -172,7 +193,7 @@ static void fail_payload(tss_channel *c, size_t peer, const char *detail) {
     tss_channel_fault fault = fault_of(TSS_CHANNEL_PAYLOAD, seat_of(c, peer));
     fault_blame(&fault, seat_of(c, peer));
     detail_write(fault.detail, "seat %u: %s", seat_of(c, peer), detail);
-    fail(c, &fault);
+    fail_peer(c, &fault);
 }
 
 static void fail_confirmation(tss_channel *c, size_t index) {
@@ -214,8 +235,9 @@ static span broadcast_of(const tss_channel *c, uint8_t *room, uint16_t round, si
     return (span){room, w.len};
 }
 
-/* Is the broadcast that we hold signed? It is asked only when somebody's version differs: until then the echo alone counts, and a
- * check for each message would cost more than all else. What was not signed came under a good tag, so its sender is known to us. */
+/* Is the broadcast that we hold signed? Asked only when somebody's version differs: consistency is the echo's work, the signature
+ * serves to convict, and checking each would cost more than all else here. What is not signed came under a good tag, so its sender
+ * did it, and we know. docs/channel.md, "The argument", 6. */
 static bool broadcast_is_signed(tss_channel *c, span statement, size_t index) {
     span body;
     const uint8_t *signature64;
@@ -238,16 +260,6 @@ static void show_broadcast(tss_channel *c, uint16_t round, size_t index) {
 static void show_broadcasts(tss_channel *c, uint16_t round) {
     for (size_t i = 0; i < c->n; i++) {
         show_broadcast(c, round, i);
-    }
-}
-
-/* The ceremony stands still; the parties have a while to find out who is to blame. */
-static void dispute(tss_channel *c, const tss_channel_fault *fault) {
-    if (!c->disputed && may_fail(c) && c->state != TSS_CHANNEL_FAILED) {
-        c->disputed = true;
-        c->dispute = *fault;
-        c->dispute_ends_ms = c->now_ms + CHANNEL_DISPUTE_MS;
-        c->last_show_ms = c->now_ms;
     }
 }
 
@@ -330,8 +342,12 @@ static void fail_party(tss_channel *c) {
     fault.culprits_len = party.culprits_len;
     memcpy(fault.culprits, party.culprits, sizeof fault.culprits);
     detail_write(fault.detail, "round %u, %s: %s", party.round, tss_reason_name(party.reason), party.detail);
-    if (fault.culprits_len != 0 || party.reason == TSS_REASON_INTERNAL) {
+    if (party.reason == TSS_REASON_INTERNAL) {
         fail(c, &fault);
+        return;
+    }
+    if (fault.culprits_len != 0) {
+        fail_peer(c, &fault);
         return;
     }
     /* Nobody named: perhaps somebody sent two versions of a broadcast that no echo has covered yet. And in a signing a peer's
@@ -780,10 +796,10 @@ static tss_status receive_signature(tss_channel *c, size_t from, span frame, con
         return dropped(c, TSS_DROP_FULL);
     }
     if (c->state == TSS_CHANNEL_AGREED || c->state == TSS_CHANNEL_RUNNING) {
-        if (c->convicted && c->fault.reason == TSS_CHANNEL_NONE) {
+        if (c->disputed && c->dispute.culprits_len != 0) {
             c->fault = c->dispute;
         }
-        leave(c, TSS_CHANNEL_COMPLETE);
+        leave(c, TSS_CHANNEL_RESULT); /* ours to confirm in turn: so the others learn that we lack nothing any more */
     }
     return counted(c);
 }
@@ -877,7 +893,10 @@ static tss_status receive_abort(tss_channel *c, size_t from, span frame) {
     detail_write(fault.detail, "%s ended it: %s", notice.party_id, notice.reason);
     fault.hearsay_len = notice.culprits_len;
     memcpy(fault.hearsay, notice.culprits, sizeof fault.hearsay);
-    if (awaits_signature(c)) {
+    if (c->disputed && c->dispute.hearsay_len == 0) {
+        c->dispute.hearsay_len = notice.culprits_len;
+        memcpy(c->dispute.hearsay, notice.culprits, sizeof c->dispute.hearsay);
+    } else if (awaits_signature(c)) {
         dispute(c, &fault);
     } else if (!c->disputed && !c->has_signature && c->state != TSS_CHANNEL_COMPLETE) {
         fail(c, &fault);
