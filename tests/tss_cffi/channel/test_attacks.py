@@ -441,7 +441,7 @@ def test_a_broadcast_without_its_signature_that_is_the_same_for_all_harms_nobody
 
 
 def versions(round_: int, *, signed: bool) -> type[Stranger]:
-    """Seat 3 broadcasts two versions in that round: to seat 1 one without its signature, to seat 2 one with it or not."""
+    """Seat 3 broadcasts two versions in that round, to seat 1 one unsigned, to seat 2 one signed or not."""
 
     class Versions(Stranger):
         minds_echo = False
