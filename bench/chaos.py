@@ -16,6 +16,7 @@ import json
 import os
 import random
 import tempfile
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -50,7 +51,7 @@ KEYGEN_EVERY_SECONDS: Final = 60.0
 class Findings:
     """What was seen."""
 
-    began: float = field(default_factory=trio.current_time)
+    began: float = field(default_factory=time.monotonic)
     ends: dict[str, Counter[str]] = field(default_factory=lambda: {kind: Counter() for kind in SECONDS})
     """How sessions ended: `completed` at every party, or what the first that did not says."""
     seconds: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in SECONDS})
@@ -75,7 +76,7 @@ class Findings:
             self.ends[kind][first["reason"]] += 1
             self.disagreed += len(failed) != len(ended)
             said = {party: f"{end['status']}: {end['errorMessage']}" for party, end in failed.items()}
-            self.failures.append({"kind": kind, "minute": round((trio.current_time() - self.began) / 60), "said": said})
+            self.failures.append({"kind": kind, "minute": round((time.monotonic() - self.began) / 60), "said": said})
         else:
             self.ends[kind]["completed"] += 1
 
@@ -85,7 +86,7 @@ class Findings:
         well = sum(counts["completed"] for counts in self.ends.values())
         return {
             "cores": os.cpu_count(),
-            "minutes": round((trio.current_time() - self.began) / 60, 1),
+            "minutes": round((time.monotonic() - self.began) / 60, 1),
             "sessions": sessions,
             "completed": well,
             "share completed": round(well / sessions, 4) if sessions else None,

@@ -75,8 +75,15 @@ class Exchange:
             PeerFault: It failed: another party broke the protocol, or gave up.
             TokenLost, Altered, Busy, Refused, Broken: As for `Wall.ask`.
         """
+        return await self._carry(lambda progress: progress.state in states)
+
+    async def until_confirmed(self, parties: int) -> wire.Progress:
+        """Carry frames until so many parties have confirmed the result, ours included. Raises: As for `until`."""
+        return await self._carry(lambda progress: len(progress.confirmations) >= parties)
+
+    async def _carry(self, enough: Callable[[wire.Progress], bool]) -> wire.Progress:
         next_tick = trio.current_time()
-        while self.progress is None or self.progress.state not in states:
+        while self.progress is None or not enough(self.progress):
             incoming = None
             with trio.move_on_at(next_tick):
                 incoming = await self._stream.receive()

@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-FAREWELL_SECONDS = 10.0
-"""How long peers that lack our last message are still answered, once we have the signature."""
-
-
 async def participate_signing(command: ParticipateSigning, running: Running, at: Desk) -> None:
     """Sign with the others. On return the signature is verified and stored, its report on the way.
 
@@ -78,7 +74,7 @@ async def participate_signing(command: ParticipateSigning, running: Running, at:
                     raise Broken("the custodian's signature does not verify; it is not reported")
                 await at.store.complete_signing(session, share, command.message_hash, signature)
                 at.metrics.sessions.labels(session.type, "completed").inc()
-                await farewell(running, exchange)
+                await farewell(running, exchange, 0 if share.channel is Channel.PLAIN else len(signers))
         except Altered:
             await at.store.quarantine(share.share_id, "did not open for a signing")
             raise
@@ -118,14 +114,16 @@ def check_committee(share: Share, joined: Joined) -> tuple[int, ...]:
     return tuple(sorted(share.committee.seat_of(party) for party in signers))
 
 
-async def farewell(running: Running, exchange: Exchange) -> None:
-    """Give the others what they may still lack; the signature is ours already, so nothing here can fail the session."""
-    running.stop_clocks()
+async def farewell(running: Running, exchange: Exchange, parties: int) -> None:
+    """Give the others what they may still lack, until all have the signature or would have given up waiting for us.
+
+    It is ours already, so nothing here can fail the session.
+    """
+    seconds = min(running.stop_clocks(), running.stall_seconds)
     running.share_id = None  # it may sign the next one
     try:
-        with trio.move_on_after(FAREWELL_SECONDS):
-            progress = await exchange.confirm()
-            if progress.state != "complete":
-                await exchange.until("complete")
+        with trio.move_on_after(seconds):
+            await exchange.confirm()
+            await exchange.until_confirmed(parties)
     except DaemonError as error:
         log.info("signed, but the farewell failed", problem=error.message)

@@ -186,7 +186,7 @@ class SealedCeremony:
                 for frame in channel.outgoing()
             ),
             plain=(),
-            confirmations=tuple(channel.confirmations().values()) if isinstance(self.seat, KeygenSeat) else (),
+            confirmations=tuple(channel.confirmations().values()),
             drops=sum(channel.drops().values()),
             fault=self._fault(),
         )

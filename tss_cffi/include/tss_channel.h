@@ -15,9 +15,10 @@
  *   HELLO       tss_channel_start was not called yet, or a peer's hello is missing
  *   AGREED      all hellos are in and state the same ceremony: open the share, begin the party, tss_channel_attach
  *   RUNNING     the party takes its rounds
- *   RESULT      the party is done: take its result, tss_channel_confirmation_digest, store, tss_channel_confirm
+ *   RESULT      the party is done, or a peer has confirmed a valid signature: take the result, tss_channel_confirmation_digest,
+ *               store, tss_channel_confirm
  *   CONFIRMING  (not in a signing) our confirmation is out and some are missing
- *   COMPLETE    a signing: a valid signature is there; else: all confirmations are in, and equal
+ *   COMPLETE    a signing: our confirmation is out; else: all confirmations are in, and equal
  *   FAILED      tss_channel_fault tells why; reachable from every state before our own confirmation, and never after it
  * In COMPLETE and FAILED a channel still answers peers that lag behind: keep it for a while, feed and tick it. */
 
