@@ -205,7 +205,7 @@ def run(options: argparse.Namespace) -> None:
     requests: Requests
     if options.operator:
         os.close(open_directory(policy.state_directory))
-        requests = OperatorRequests(vault, PinBook(policy.state_directory, lambda: 0))
+        requests = OperatorRequests(vault, PinBook(policy.state_directory, lambda: 0), policy.state_directory)
     else:
         state = State(policy.state_directory)
         requests = ServiceRequests(Ground(policy, state, vault, PinBook(policy.state_directory, state.seen_pins)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from daemon.custody import pins
 from daemon.custody.refusal import Refusal
 from daemon.custody.requests import NO_PINS, status_of
+from daemon.custody.state import name_identity
 from daemon.custody.wire import (
     Check,
     Doctor,
@@ -24,6 +25,7 @@ from daemon.custody.wire import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from daemon.custody.pins import PinBook
     from daemon.custody.vault import Vault
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
 class OperatorRequests:
     """Carries out what an operator asks for. The chain stays with the service's custodian, which may be running."""
 
-    def __init__(self, vault: Vault, book: PinBook) -> None:
+    def __init__(self, vault: Vault, book: PinBook, state_directory: Path) -> None:
         """Nothing is opened yet."""
+        self._state_directory = state_directory
         self._vault = vault
         self._book = book
         self._handlers: dict[type[Request], Callable[..., Answer]] = {
@@ -67,6 +70,7 @@ class OperatorRequests:
 
     def _init_token(self, _: InitToken) -> Status:
         self._vault.make_keys()
+        name_identity(self._state_directory, self._vault.identity())
         return self._status(GetStatus())
 
     def _doctor(self, _: Doctor) -> DoctorReport:

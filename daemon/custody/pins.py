@@ -15,7 +15,6 @@ between its signing and its storing elsewhere, nor replaced by an older one.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import struct
 import threading
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_ds
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from daemon.custody.refusal import Refusal
+from daemon.custody.state import replace_file
 from daemon.custody.wire import Pin, Pins, SignedPins
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class PinBook:
             number = max(self._seen(), 0 if newest is None else newest.number) + 1
             body = encode_list(number, pins)
             signed = SignedPins(body=body, signature=sign(tagged("tssd/1/pins", body)))
-            self._store(signed)
+            replace_file(self._file, msgspec.msgpack.encode(signed))
         return Pins(number=number, pins=decode_list(body)[1], signed=signed)
 
     def _verified(self, signed: SignedPins, identity: bytes) -> Pins:
@@ -221,20 +221,6 @@ class PinBook:
             raise Refusal("refused", "the list of pins is not signed by our identity key", "pins.signature")
         number, pins = decode_list(signed.body)
         return Pins(number=number, pins=pins, signed=signed)
-
-    def _store(self, signed: SignedPins) -> None:
-        fresh = self._file.with_suffix(".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.msgpack.encode(signed))
-            file.flush()
-            os.fsync(descriptor)
-        fresh.replace(self._file)
-        directory = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 def edited(

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from daemon.custody.pins import PinBook
     from daemon.custody.seats import Ground
     from daemon.custody.vault import Vault
-    from daemon.custody.wire import Answer, Request
+    from daemon.custody.wire import Answer, Request, ShareRow
 
 CEREMONY_BYTES: Final = 512 * 1024
 """Of the arena, for one ceremony at most."""
@@ -133,6 +133,7 @@ class ServiceRequests:
             Succeed: self._succeed,
         }
         ground.vault.idle = lambda: not self._held
+        ground.vault.admit = ground.state.admit_identity
         recovery = ground.vault.recovery_fingerprint
         if recovery != ground.state.recovery:
             ground.state.append(RecoveryKey(fingerprint=recovery))
@@ -258,14 +259,14 @@ class ServiceRequests:
     # ---- Rows ----
 
     def _open_and_check(self, request: OpenAndCheck, _: int) -> Done:
-        self._check_usable(request.row.party_id, request.row.share_id)
+        self._check_usable(request.row)
         opened = rows.open_share if request.thorough else rows.open_bytes
         opened(self._ground.vault, request.row).close()
         return Done()
 
     def _reseal(self, request: Reseal, _: int) -> Resealed:
         row = request.row
-        self._check_usable(row.party_id, row.share_id)
+        self._check_usable(row)
         self._ground.state.append(
             Use(
                 kind="reseal",
@@ -282,7 +283,7 @@ class ServiceRequests:
 
     def _confirm_row(self, request: ConfirmRow, _: int) -> Statement:
         row = request.row
-        self._check_usable(row.party_id, row.share_id)
+        self._check_usable(row)
         rows.check_row(row)
         confirmations.check(row)
         rows.open_share(self._ground.vault, row).close()
@@ -290,18 +291,25 @@ class ServiceRequests:
         return Statement(data=row.confirmation + self._ground.vault.sign(peer.confirmation_digest(row.confirmation)))
 
     def _check_confirmations(self, request: CheckConfirmations, _: int) -> ConfirmedBy:
-        rows.check_row(request.row)
-        return confirmations.confirmed_by(request.row, request.confirmations)
+        row, state = request.row, self._ground.state
+        rows.check_row(row)
+        by = confirmations.confirmed_by(row, request.confirmations)
+        if not by.missing and row.generation > state.newest_generation(row.party_id, row.public_key):
+            self._check_usable(row)
+            rows.open_bytes(self._ground.vault, row).close()  # anybody could confirm a row of his own making
+            state.succeed(row.party_id, row.public_key, row.generation)
+        return by
 
     def _revoke(self, request: Revoke, _: int) -> Done:
         rows.check_name(request.share_id, "share_id")
         self._ground.state.revoke(request.share_id)
         return Done()
 
-    def _check_usable(self, party_id: str, share_id: str) -> None:
-        self._ground.check_party(party_id)
-        if self._ground.state.is_revoked(share_id):
-            raise Refusal("refused", f"share {share_id} is revoked", "row.share_id")
+    def _check_usable(self, row: ShareRow) -> None:
+        self._ground.check_party(row.party_id)
+        self._ground.check_current(row)
+        if self._ground.state.is_revoked(row.share_id):
+            raise Refusal("refused", f"share {row.share_id} is revoked", "row.share_id")
 
     # ---- The rest ----
 

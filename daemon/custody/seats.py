@@ -41,6 +41,16 @@ class Ground:
         if party_id not in self.policy.party_ids:
             raise Refusal("refused", f"{party_id} is not one of custodian.party_ids", "party_id")
 
+    def check_current(self, row: ShareRow) -> None:
+        """Refuse a share that was put back in the place of a newer one of the same key."""
+        newest = self.state.newest_generation(row.party_id, row.public_key)
+        if row.generation < newest:
+            raise Refusal(
+                "refused",
+                f"this is generation {row.generation} of the share; generation {newest} was confirmed by all",
+                "row.generation",
+            )
+
     def identities(self, committee: tuple[Seat, ...], party_id: str, signed: SignedPins | None) -> dict[int, bytes]:
         """Identity key of each seat: ours from the HSM, the others' from the list of pins. Raises Refusal."""
         if signed is None:
@@ -185,6 +195,7 @@ class SigningSeat:
         ground.check_party(row.party_id)
         rows.check_session(request.session)
         rows.check_row(row)
+        ground.check_current(row)
         self.committee = tuple(member for member in row.committee if member.seat in request.signers)
         self.members = rows.Members(self.committee)
         if (
@@ -213,6 +224,7 @@ class SigningSeat:
     def begin(self, transcript: bytes | None) -> SigningParty:
         """Open the share and sit down. Raises Refusal, TssError, and what `State.use` raises."""
         ground = self._ground
+        ground.check_current(self.row)  # again: a newer one may have been confirmed since the seat was taken
         ground.state.use(
             Use(
                 kind="sign",
@@ -227,6 +239,7 @@ class SigningSeat:
             per_hour=ground.policy.signings_per_hour,
         )
         with rows.open_share(ground.vault, self.row) as share:
+            ground.state.succeed(self.party_id, self.row.public_key, self.row.generation)
             session = transcript if self.protocol in BINDS_SESSION else None
             return SigningParty(share, self.request.signers, self.request.message_hash, session)
 

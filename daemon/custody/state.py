@@ -45,7 +45,7 @@ class StateRefused(Exception):
 
 
 class Revoked(Exception):
-    """The share has a tombstone, or the pre-parameters were spent."""
+    """The share has a tombstone, or a newer generation; or the pre-parameters were spent."""
 
 
 class RateExceeded(Exception):
@@ -102,6 +102,20 @@ class RecoveryKey(Event, frozen=True):
     fingerprint: bytes
 
 
+class Identity(Event, frozen=True):
+    """From here on the token's identity key is this one, 33 bytes."""
+
+    public: bytes
+
+
+class Generation(Event, frozen=True):
+    """Everybody has confirmed this generation of our share of this key: earlier ones must not be used again."""
+
+    party_id: str
+    public_key: bytes
+    generation: int
+
+
 class _Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     format: Literal[1]
     count: int
@@ -113,6 +127,8 @@ class _Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     confirmed: tuple[tuple[bytes, str], ...]
     signings: tuple[int, ...]
     """Times of those that may still count against the rate."""
+    identity: bytes = b""
+    generations: tuple[tuple[str, bytes, int], ...] = ()
 
 
 _EMPTY: Final = _Base(
@@ -128,7 +144,9 @@ _EMPTY: Final = _Base(
 )
 _encoder: Final = msgspec.msgpack.Encoder()
 _bases: Final = msgspec.msgpack.Decoder(_Base)
-_events: Final = msgspec.msgpack.Decoder(Use | Tombstone | Spent | Confirmed | PinsSeen | RecoveryKey)
+_events: Final = msgspec.msgpack.Decoder(
+    Use | Tombstone | Spent | Confirmed | PinsSeen | RecoveryKey | Identity | Generation
+)
 
 
 class State:
@@ -157,6 +175,8 @@ class State:
         self._tombstones: set[str] = set()
         self._spent: set[str] = set()
         self._confirmed: set[tuple[bytes, str]] = set()
+        self._identity = b""
+        self._generations: dict[tuple[str, bytes], int] = {}
         self._signings: deque[tuple[float, int]] = deque()
         """(when on this process's clock, seconds since 1970) of each signing in the last hour."""
         self._heads: list[bytes] = []
@@ -234,6 +254,33 @@ class State:
         """Whether that keygen was confirmed."""
         with self._lock:
             return (session, party_id) in self._confirmed
+
+    def admit_identity(self, public: bytes) -> None:
+        """Hold the token's identity key against the one before, and remember it.
+
+        Raises:
+            StateRefused: It is another one, and no operator's `name_identity` says that it shall be.
+        """
+        with self._lock:
+            if public == self._identity:
+                return
+            if self._identity and public != named_identity(self._path.parent):
+                raise StateRefused(
+                    f"the token's identity key is {public.hex()}, and not {self._identity.hex()} as before: bring the "
+                    "right token back; `tssctl hsm init` on a new token makes the new key ours"
+                )
+            self._append(Identity(public=public))
+
+    def succeed(self, party_id: str, public_key: bytes, generation: int) -> None:
+        """Remember that everybody has confirmed this generation, if it is a newer one."""
+        with self._lock:
+            if generation > self._generations.get((party_id, public_key), 0):
+                self._append(Generation(party_id=party_id, public_key=public_key, generation=generation))
+
+    def newest_generation(self, party_id: str, public_key: bytes) -> int:
+        """Of our share of this key, as far as we know."""
+        with self._lock:
+            return self._generations.get((party_id, public_key), 0)
 
     def see_pins(self, number: int) -> None:
         """Record the number of a list of pins, if it is a newer one."""
@@ -328,6 +375,10 @@ class State:
                 self._pins_number = max(self._pins_number, number)
             case RecoveryKey(fingerprint=fingerprint):
                 self.recovery = fingerprint
+            case Identity(public=public):
+                self._identity = public
+            case Generation(party_id=party_id, public_key=public_key, generation=generation):
+                self._generations[party_id, public_key] = generation
 
     def _count_signing(self, at: int) -> None:
         # On a clock that cannot be set. One that lies in the future, by a clock that was set back, is taken as of now.
@@ -374,6 +425,8 @@ class State:
         self._pins_number, self.recovery = base.pins_number, base.recovery
         self._tombstones, self._spent = set(base.tombstones), set(base.spent)
         self._confirmed = set(base.confirmed)
+        self._identity = base.identity
+        self._generations = {(party_id, key): generation for party_id, key, generation in base.generations}
         for at in base.signings:
             self._count_signing(at)
         for behind, value, digest in records:
@@ -400,6 +453,8 @@ class State:
                 spent=tuple(sorted(self._spent)),
                 confirmed=tuple(sorted(self._confirmed)),
                 signings=tuple(at for _, at in self._signings),
+                identity=self._identity,
+                generations=tuple((*share, generation) for share, generation in sorted(self._generations.items())),
             )
         )
         os.close(old)
@@ -436,6 +491,36 @@ def open_directory(directory: Path) -> int:
         os.close(descriptor)
         raise StateRefused(f"state_directory {directory} {problem}")
     return descriptor
+
+
+def name_identity(directory: Path, public: bytes) -> None:
+    """An operator's word: from now on this is our identity key. On the disk when this returns."""
+    replace_file(directory / "identity", public.hex().encode() + b"\n")
+
+
+def named_identity(directory: Path) -> bytes | None:
+    """What an operator said last; None where nobody did."""
+    try:
+        return bytes.fromhex((directory / "identity").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Give a file new content: on the disk when this returns, and whole at any time."""
+    fresh = path.with_suffix(".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        _write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    fresh.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _based(value: bytes) -> bytes:

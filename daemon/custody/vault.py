@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from daemon.custody.policy import PinCredential, PinFile, PolicyRefused
 from daemon.custody.refusal import Refusal
+from daemon.custody.state import StateRefused
 from hsm import (
     CredentialRefused,
     DataAltered,
@@ -93,6 +94,8 @@ class Vault:
         self._typed_instead = operator and "CREDENTIALS_DIRECTORY" not in os.environ
         self.idle: Callable[[], bool] = lambda: True
         """Whether ending this process would end no ceremony."""
+        self.admit: Callable[[bytes], None] = lambda _: None
+        """Is told the token's identity key; raises StateRefused where it must not be."""
         self.settled = threading.Event()
         """Set once the first attempt to connect has ended, one way or the other."""
         os.environ.update(policy.module_environment)
@@ -268,6 +271,11 @@ class Vault:
         self._status = status = token.status()
         if status.identity_public is None or status.current_kek is None:
             self._set("token", "the token has no keys of ours; `tssctl hsm init` makes them")
+            return False
+        try:
+            self.admit(status.identity_public)
+        except StateRefused as error:
+            self._set("token", str(error))
             return False
         self._set("ready", "")
         return True

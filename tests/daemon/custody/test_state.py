@@ -6,14 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon.custody import state as module
 from daemon.custody.state import RateExceeded, RecoveryKey, Revoked, State, StateRefused, Use
+from hsm import CKR, CredentialRefused, Pin, PinLatch
 
 MANY = {"per_minute": 10**6, "per_hour": 10**6}
 
@@ -234,6 +239,189 @@ def test_after_a_failed_sync_nothing_more_is_believed(directory: Path, monkeypat
         monkeypatch.undo()
         with pytest.raises(StateRefused, match="unknown"):
             state.revoke("share-2")
+
+
+def test_the_identity_key_stays_unless_an_operator_names_another(directory: Path) -> None:
+    first, second, third = (bytes([2, place]) + bytes(31) for place in range(3))
+    with State(directory) as state:
+        state.admit_identity(first)
+        state.admit_identity(first)
+        assert state.count == 1
+        with pytest.raises(StateRefused, match=second.hex()):
+            state.admit_identity(second)
+        module.name_identity(directory, second)
+        with pytest.raises(StateRefused, match=third.hex()):
+            state.admit_identity(third)
+        state.admit_identity(second)
+    with State(directory) as state:
+        assert state.count == 2
+        state.admit_identity(second)
+        with pytest.raises(StateRefused, match="bring the right token back"):
+            state.admit_identity(first)
+        (directory / "identity").write_text("nonsense")
+        with pytest.raises(StateRefused, match="bring the right token back"):
+            state.admit_identity(first)
+
+
+def test_generations_only_grow(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REWRITE_EVENTS", 3)
+    with State(directory) as state:
+        for generation in (0, 1, 3, 2, 3):
+            state.succeed("alice-server", b"key", generation)
+        assert state.count == 2
+        state.succeed("alice-server", b"other", 1)
+        state.admit_identity(b"\2" * 33)
+    with State(directory) as state:
+        assert len(list(module._records((directory / "chain").read_bytes()))) == 2  # begun anew after three
+        assert state.newest_generation("alice-server", b"key") == 3
+        assert state.newest_generation("alice-server", b"other") == 1
+        assert state.newest_generation("bob-server", b"key") == 0
+        with pytest.raises(StateRefused, match="identity key"):
+            state.admit_identity(b"\3" * 33)
+
+
+def test_a_chain_of_before_identities_and_generations_opens(directory: Path) -> None:
+    directory.mkdir(mode=0o700)
+    base = {name: getattr(module._EMPTY, name) for name in module._EMPTY.__struct_fields__}
+    del base["identity"], base["generations"]
+    value = msgspec.msgpack.encode(base)
+    (directory / "chain").write_bytes(module._record(value, module._based(value)))
+    with State(directory) as state:
+        assert state.count == 0
+        state.admit_identity(b"\2" * 33)
+
+
+# ---- Killed at any point ----
+
+Hook = Callable[..., Any]
+CALLS = ("open", "write", "fdatasync", "fsync", "ftruncate", "replace", "unlink")
+"""Everything by which state reaches the disk."""
+
+
+def killed(point: int, work: Callable[[], None]) -> bool:
+    """Do it in a process that is killed at its point-th step towards the disk; whether it came so far.
+
+    A step is before a call, after it, and for a write also in the middle of it.
+    """
+    child = os.fork()
+    if child == 0:
+        steps = iter(range(point + 1))
+
+        def step() -> None:
+            if next(steps) == point:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def hooked(real: Hook, name: str) -> Hook:
+            def call(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401  (whatever the call takes and gives)
+                step()
+                if name == "write":
+                    half = len(arguments[1]) // 2
+                    real(arguments[0], arguments[1][:half])
+                    step()
+                    result = half + real(arguments[0], arguments[1][half:])
+                else:
+                    result = real(*arguments, **keywords)
+                step()
+                return result
+
+            return call
+
+        try:
+            for name in CALLS:
+                setattr(os, name, hooked(getattr(os, name), name))
+            work()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def every_point(work: Callable[[], None], check: Callable[[int], None], least: int) -> None:
+    """Kill it at each point in turn, and check what is left; at least so many there are."""
+    point = 0
+    while killed(point, work):
+        check(point)
+        point += 1
+    assert point >= least
+
+
+def test_a_kill_at_any_point_loses_nothing_that_was_answered(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counter, head, tombstones, spent, confirmed, pins' number, identity, generation, rate."""
+    monkeypatch.setattr(module, "REWRITE_EVENTS", 4)
+    answered = tmp_path / "answered"
+    steps: list[tuple[Callable[[State], object], Callable[[State], bool]]] = [
+        (lambda s: s.revoke("share-2"), lambda s: s.is_revoked("share-2")),
+        (lambda s: s.spend("prepared-1"), lambda s: s.is_spent("prepared-1")),
+        (lambda s: s.confirm(bytes(16), "alice-server"), lambda s: s.is_confirmed(bytes(16), "alice-server")),
+        (lambda s: s.see_pins(7), lambda s: s.seen_pins() == 7),
+        (lambda s: s.admit_identity(b"\2" * 33), lambda s: s._identity == b"\2" * 33),
+        (lambda s: s.succeed("a-b", b"key", 1), lambda s: s.newest_generation("a-b", b"key") == 1),
+        (lambda s: s.use(signing(), **MANY), lambda s: len(s._signings) == 1),
+        (lambda s: s.append(RecoveryKey(fingerprint=b"\1" * 32)), lambda s: s.recovery == b"\1" * 32),
+        (lambda s: s.revoke("share-3"), lambda s: s.is_revoked("share-3")),
+    ]
+
+    def work() -> None:
+        with State(directory) as state, answered.open("wb", buffering=0) as told:
+            for act, _ in steps:
+                act(state)
+                told.write(state.head)
+
+    def check(point: int) -> None:
+        heads = answered.read_bytes() if answered.exists() else b""
+        done = len(heads) // 32
+        with State(directory) as state:
+            assert done <= state.count <= done + 1, point
+            assert [holds(state) for _, holds in steps] == [place < state.count for place in range(len(steps))], point
+            if done:
+                state.compare(done, heads[-32:])
+            state.revoke("share-9")
+            assert state.is_revoked("share-9")
+        shutil.rmtree(directory)
+        answered.unlink(missing_ok=True)
+
+    every_point(work, check, 70)
+
+
+def test_a_kill_at_any_point_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "identity"
+    module.replace_file(path, b"before" * 10)
+
+    def check(point: int) -> None:
+        assert path.read_bytes() in {b"before" * 10, b"after" * 10}, point
+        module.replace_file(path, b"before" * 10)
+
+    every_point(lambda: module.replace_file(path, b"after" * 10), check, 10)
+
+
+def test_a_kill_at_any_point_gives_no_pin_a_second_try(tmp_path: Path) -> None:
+    """What the token is asked is counted where the token would count: outside the process."""
+    state, tries = tmp_path / "state", tmp_path / "tries"
+    state.mkdir(mode=0o700)
+    wrong = tmp_path / "pin"
+    wrong.write_text("wrong")
+    wrong.chmod(0o400)
+
+    class Asked(Pin):
+        def login(self, module: Any, session: int) -> int:  # noqa: ANN401, ARG002  (as the one it stands for)
+            with tries.open("ab", buffering=0) as file:
+                file.write(b".")
+            return CKR.PIN_INCORRECT
+
+    def try_once() -> None:
+        with suppress(CredentialRefused):
+            PinLatch(state).login(None, 0, Asked.from_file(wrong), "serial")
+
+    def check(point: int) -> None:
+        for _ in range(3):
+            try_once()
+        assert len(tries.read_bytes() if tries.exists() else b"") <= 1, point
+        shutil.rmtree(state)
+        state.mkdir(mode=0o700)
+        tries.unlink(missing_ok=True)
+
+    every_point(try_once, check, 20)
 
 
 WRITER = """
