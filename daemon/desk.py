@@ -143,11 +143,11 @@ class Desk:
         await confirming.keep(self, share, row, statements)
         return await self._confirmations(share)
 
-    async def rotate_kek(self, caller: Caller) -> int:
+    async def rotate_kek(self, caller: Caller) -> tuple[int, int]:
         """Make the next version of the KEK and reseal every share under it, in the background.
 
         Returns:
-            Shares to reseal.
+            The version, and how many shares are to be resealed.
 
         Raises:
             Refused, TokenLost: As for `Wall.ask`.
@@ -251,6 +251,8 @@ class Desk:
         backlog = await self.store.backlog()
         for kind in ("report", "event"):
             count, oldest = backlog.get(kind, (0, None))
+            if kind == "event" and self.settings.events.file is None:
+                count, oldest = 0, None  # nobody is to be brought them; who wants them asks
             metrics.outbox.labels(kind).set(count)
             metrics.outbox_age.labels(kind).set(0 if oldest is None else (now() - oldest).total_seconds())
         for share_status, count in (await self.store.count_shares()).items():

@@ -40,11 +40,15 @@ SIGNED_MESSAGE: Final = "pay 1 coin to Carol"
 """Part of what is signed; each pair adds its own names."""
 
 
+INTERRUPTED: Final = 128 + signal.SIGINT
+
+
 class Page:
-    """What the person sees."""
+    """What the person sees. whole: all of it is there."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.whole = False
         self._began = time.monotonic()
         self._section = 0
 
@@ -87,7 +91,7 @@ class Rounds:
     def note(self, party_id: str, words: str) -> None:
         """Say more of a party's step."""
         if party_id in self._preparing:
-            self._words[party_id] = f"preparing: {words}"
+            self._words[party_id] = f"looks for primes: {words}" if words else "looks for primes"
 
     def __rich__(self) -> Table:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 3))
@@ -96,8 +100,8 @@ class Rounds:
         return table
 
 
-async def show(net: Net, page: Page, threshold: int) -> None:
-    """Make a key, sign with every choice of signers, verify with OpenSSL.
+async def show(net: Net, page: Page, threshold: int) -> str:
+    """Make a key, sign with every choice of signers, verify with OpenSSL; gives the public key, hex.
 
     Raises:
         SessionFailed: A ceremony did not complete, or a signature does not verify.
@@ -128,6 +132,33 @@ async def show(net: Net, page: Page, threshold: int) -> None:
         page.line(f"  r  {signature[:64]}")
         page.line(f"  s  {signature[64:]}")
         page.line(f"  openssl dgst -sha256 -verify  [green]{verdict}[/]; for another message: {other}")
+    return public_key
+
+
+def offer(net: Net, page: Page, public_key: str, threshold: int) -> None:
+    """Say what a person may do with a network that stays up. The lines can be pasted."""
+    page.section("The network stays up until Ctrl-C. Meanwhile, in another terminal")
+    tssctl = Path(sys.executable).parent / "tssctl"
+    first, *others = net.parties.values()
+    page.line(f"export TSSCTL_SOCKET={first.socket}  [dim]# or {', '.join(other.party_id for other in others)}[/]")
+    for command in ("status", "shares list", "sessions list", "events", "audit verify", "--help"):
+        page.line(f"{tssctl} {command}")
+    page.line(f"curl --unix-socket {first.socket} http://tssd/mpc-party/shares")
+    message_hash = hashlib.sha256(SIGNED_MESSAGE.encode()).hexdigest()
+    signers = list(net.parties)[:threshold]
+    session = net.coordinator.create_signing(public_key, signers, message_hash)
+    page.line(
+        "\n   A signature by hand: its session waits at the coordinator for all of these, within a minute of each other"
+    )
+    for party_id, join_token in session.join_tokens.items():
+        party = net.parties[party_id]
+        token = party.directory / "join-token"
+        token.write_text(join_token)
+        page.line(
+            f"{tssctl} --socket {party.socket} sign participate {session.session_id} --party {party_id} \\\n"
+            f"     --hash {message_hash} \\\n     --public-key {public_key} --join-token-file {token}"
+        )
+    page.line(f"{tssctl} sessions watch {session.session_id}")
 
 
 async def watched(net: Net, page: Page, parties: Sequence[str], ceremony: Callable[[], Awaitable[str]]) -> str:
@@ -166,13 +197,12 @@ def openssl_verify(public_key: str, signature: str, message: bytes) -> str:
     return (ran.stdout or ran.stderr).splitlines()[0]
 
 
-async def demonstrate(directory: Path, count: int, threshold: int, *, stay: bool, console: Console) -> None:
+async def demonstrate(directory: Path, count: int, threshold: int, *, stay: bool, page: Page) -> None:
     """Everything, from an empty directory to a page of results."""
-    page = Page(console)
-    console.print("[bold]tssd[/]: one wallet key, held by several parties, whole nowhere")
+    page.console.print("[bold]tssd[/]: one wallet key, held by several parties, whole nowhere")
     party_ids = [f"demo-{KINDS[index] if index < len(KINDS) else f'party{index + 1}'}" for index in range(count)]
     page.section(f"{count} parties on this machine")
-    status = console.status("making the network ...")
+    status = page.console.status("making the network ...")
     async with contextlib.AsyncExitStack() as stack:
         with status:
             network = open_net(directory, party_ids, told=lambda what: status.update(f"making {what} ..."))
@@ -182,31 +212,33 @@ async def demonstrate(directory: Path, count: int, threshold: int, *, stay: bool
             fingerprint = hashlib.sha256(party.identity).hexdigest()[:16]
             page.line(f"[bold]{party.party_id}[/]  process {pid}, HSM token of its own, identity {fingerprint}...")
         page.line(f"coordinator {net.coordinator_url}, router {net.router_url}, both untrusted")
-        await show(net, page, threshold)
+        public_key = await show(net, page, threshold)
         traffic = net.router.traffic
         page.section("What the router saw")
         page.line(f"{traffic.delivered} frames, {traffic.octets / 1e6:.1f} MB, every one sealed for its receiver")
+        page.whole = True
         if stay:
-            page.section("The network stays up until Ctrl-C")
-            for party in net.parties.values():
-                page.line(f"curl --unix-socket {party.socket} http://tssd/mpc-party/shares")
+            offer(net, page, public_key, threshold)
             await trio.sleep_forever()
-    page.line(f"[green]All stopped.[/] [dim]{page.seconds:.0f} s in all.[/] Read on in README.md.")
 
 
-async def until_stopped(directory: Path, count: int, threshold: int, *, stay: bool, console: Console) -> None:
-    """The demonstration, broken off in good order by a signal."""
+async def until_stopped(directory: Path, count: int, threshold: int, *, stay: bool, console: Console) -> bool:
+    """The demonstration, broken off in good order by a signal; whether all of it was shown."""
+    page = Page(console)
     receiver = trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     with receiver as signals, plainly(PartyFailed, SessionFailed):
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:
                 async for _ in signals:
+                    page.line("Stopping ...")
                     nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            await demonstrate(directory, count, threshold, stay=stay, console=console)
+            await demonstrate(directory, count, threshold, stay=stay, page=page)
             nursery.cancel_scope.cancel()
+    page.line(f"[green]All stopped.[/] [dim]{page.seconds:.0f} s in all.[/] Read on in README.md.")
+    return page.whole
 
 
 def step_down(directory: Path) -> None:
@@ -247,12 +279,14 @@ def run(
     place = directory or Path(tempfile.mkdtemp(prefix="tssd-localnet-"))
     try:
         step_down(place)
-        trio.run(partial(until_stopped, place, parties, threshold, stay=stay, console=console))
+        whole = trio.run(partial(until_stopped, place, parties, threshold, stay=stay, console=console))
     except (PartyFailed, SessionFailed) as error:
         console.print(f"[red]{error}[/]")
         raise typer.Exit(1) from None
     finally:
         shutil.rmtree(place, ignore_errors=True)
+    if not whole:
+        raise typer.Exit(INTERRUPTED)
 
 
 def main() -> None:

@@ -427,6 +427,7 @@ class ResealStarted(_Body):
     """A new version of the key-encryption key was made; so many shares are being sealed anew under it."""
 
     message: str
+    kek_version: int
     shares: int
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import WithJsonSchema
 
 from daemon.api import problems
 from daemon.api.access import Access, Role, Standing, require
@@ -63,7 +64,9 @@ def _standing(request: Request) -> Standing:
     return access.judge(request.state.peer, request.headers.get("authorization"))
 
 
-Uuid = Annotated[str, Path(pattern=UUID, examples=["7c9e6679-7425-40de-944b-e07fc1f90ae7"])]
+Uuid = Annotated[
+    str, Path(examples=["7c9e6679-7425-40de-944b-e07fc1f90ae7"]), WithJsonSchema({"type": "string", "pattern": UUID})
+]
 At = Annotated[Desk, Depends(_desk)]
 Known = Annotated[Standing, Depends(_standing)]
 
@@ -261,7 +264,8 @@ async def get_custody(desk: At) -> CustodyInfo:
 @acting.post("/custody/rotate-kek", status_code=HTTPStatus.ACCEPTED)
 async def rotate_kek(desk: At, caller: Operator) -> ResealStarted:
     """Make a new version of the key-encryption key and seal every share anew under it, in the background."""
-    return ResealStarted(message="resealing has begun", shares=await desk.rotate_kek(caller))
+    kek_version, shares = await desk.rotate_kek(caller)
+    return ResealStarted(message="resealing has begun", kek_version=kek_version, shares=shares)
 
 
 @viewing.get("/audit")

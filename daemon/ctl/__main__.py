@@ -59,6 +59,13 @@ app = typer.Typer(
 )
 
 
+def show_version(wanted: bool) -> None:
+    """Answer `--version`, which needs no command."""
+    if wanted:
+        print(f"tssctl {version('tssd')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -71,12 +78,11 @@ def options(
         Path | None,
         typer.Option(envvar="TSSCTL_TOKEN_FILE", help="File with the bearer token, where tssd asks for one."),
     ] = None,
-    show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    _: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=show_version)
+    ] = False,
 ) -> None:
     """Remember where tssd is."""
-    if show_version:
-        print(f"tssctl {version('tssd')}")
-        raise typer.Exit
     context.obj = Options(socket, config_file, token_file)
 
 

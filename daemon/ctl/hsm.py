@@ -147,7 +147,8 @@ def rotate_kek(
     It goes on without this command, and after a restart where it was.
     """
     at = tssd(context)
-    shares = at.post("/mpc-party/custody/rotate-kek")["shares"]
+    begun = at.post("/mpc-party/custody/rotate-kek")
+    version, shares = begun["kekVersion"], begun["shares"]
     left = shares
     if wait:
         screen = page.console(error=True)
@@ -156,7 +157,6 @@ def rotate_kek(
             while left := int(figures(at)["tssd_shares_to_reseal"]["all"]):
                 bar.update(task, completed=shares - left)
                 time.sleep(POLL_SECONDS)
-    version = at.get("/mpc-party/custody")["kekVersion"]
     if as_json:
         page.whole({"kekVersion": version, "shares": shares, "left": left})
     elif left:

@@ -68,7 +68,7 @@ def _facts(ready: Json, custody: Json, away: str, counted: dict[str, dict[str, f
         token = f"{custody['tokenLabel']} ({custody['tokenModel']}, serial {custody['tokenSerial']})"
         yield "HSM", f"{custody['state']}, token {token}, KEK version {custody['kekVersion']}"
         yield "identity", custody["identity"]
-        yield "peers", f"list {custody['pinsNumber']}" if custody["pinsNumber"] else "none pinned yet"
+        yield "peers", f"pinned, list number {custody['pinsNumber']}" if custody["pinsNumber"] else "none pinned yet"
         yield "locked memory", f"{custody['arenaUsed'] / 2**20:.1f} of {custody['arenaSize'] / 2**20:.0f} MiB"
     yield "shares", _sum(counted.get("tssd_shares", {})) or "none"
     yield "sessions under way", _sum(counted.get("tssd_sessions_running", {})) or "none"

@@ -30,11 +30,11 @@ class Resealing:
         self._wall = wall
         self._wanted = trio.Event()
 
-    async def start(self, caller: str) -> int:
+    async def start(self, caller: str) -> tuple[int, int]:
         """Make a new KEK version; every share is then resealed in the background.
 
         Returns:
-            How many.
+            The version, and how many shares.
 
         Raises:
             TokenLost, Refused: As for `Wall.ask`.
@@ -43,7 +43,7 @@ class Resealing:
         await self._store.audited(caller, "kek-version-made", {"kek": status.kek_version})
         self.left = await self._store.count_sealed_before(status.kek_version)
         self._wanted.set()
-        return self.left
+        return status.kek_version, self.left
 
     async def run(self) -> None:
         """Reseal whatever is under an older version, at start and after each `start`, until cancelled."""

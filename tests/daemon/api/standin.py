@@ -133,9 +133,9 @@ class StandIn:
         await self._asked("take_confirmations", session_id, party_id, statements, caller)
         return await self.confirmations(session_id)
 
-    async def rotate_kek(self, caller: Caller) -> int:
+    async def rotate_kek(self, caller: Caller) -> tuple[int, int]:
         await self._asked("rotate_kek", caller)
-        return 3
+        return 2, 3
 
     async def share(self, share_id: ShareId) -> Share:
         await self._asked("share", share_id)
