@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections import Counter
 from math import isqrt, prod
 from typing import TYPE_CHECKING, Final
 
@@ -21,13 +22,14 @@ from tests.interop.gg18 import (
     add,
     hash_ints,
     hash_tagged,
+    i2b,
     jacobi,
     mul,
     paillier_challenges,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _DICE: Final = random.Random(0)  # malice need not be unpredictable
 
@@ -42,7 +44,7 @@ def _powers(base: int, order: int, n: int) -> tuple[list[int], list[int]]:
 
 
 def _chosen(choices: Mapping[str, int], bounds: Mapping[str, int]) -> dict[str, int]:
-    return {name: choices.get(name, _DICE.randrange(1, bound)) for name, bound in bounds.items()}
+    return {name: _DICE.randrange(1, bound) for name, bound in bounds.items()} | dict(choices)
 
 
 def _shifted(elements: Sequence[int], shift: Shift, first: int = 0) -> list[int]:
@@ -54,13 +56,39 @@ def _crt(residues: Sequence[int], primes: Sequence[int]) -> int:
     return sum(residue * (n // p) * pow(n // p, -1, p) for residue, p in zip(residues, primes, strict=True)) % n
 
 
-def dln(tag: bytes | None, h: tuple[int, int], n: int, *, x: int, order: int, shift: Shift | None = None) -> list[int]:
-    """h[1] = h[0]^x modulo n; order is that of h[0]."""
+def recut(numbers: Sequence[int]) -> list[int]:
+    """Other numbers that read the same where "$" parts them and no length is written."""
+    parts = [i2b(number) for number in numbers]
+    k, at = next(
+        (k, at)
+        for k, part in enumerate(parts[:-1])
+        for at in range(1, len(part) - 1)
+        if part[at] == ord("$") and part[at + 1]
+    )
+    parts[k], parts[k + 1] = parts[k][:at], parts[k][at + 1 :] + b"$" + parts[k + 1]
+    assert b"$".join(parts) == b"$".join(map(i2b, numbers))
+    return [int.from_bytes(part) for part in parts]
+
+
+def dln(
+    tag: bytes | None,
+    h: tuple[int, int],
+    n: int,
+    *,
+    x: int,
+    order: int,
+    shift: Shift | None = None,
+    exponents: Mapping[int, int] | None = None,
+    hashed_as: Callable[[Sequence[int]], Sequence[int]] = list,
+) -> list[int]:
+    """h[1] = h[0]^x modulo n; order is that of h[0]. exponents: chosen ones, by iteration."""
     h1, h2 = h
     shift = shift or {}
-    a, powers = _powers(h1, order, n)
+    a, powers = (list(each) for each in _powers(h1, order, n))
+    for k, exponent in (exponents or {}).items():
+        a[k], powers[k] = exponent, pow(h1, exponent, n)
     alpha = _shifted(powers, shift, 1)
-    hashed = (h1, h2, n, *alpha)
+    hashed = (h1, h2, n, *hashed_as(alpha))
     c = hash_ints(*hashed) if tag is None else hash_tagged(tag, *hashed)
     t = [(each + (c >> k & 1) * x) % order for k, each in enumerate(a)]
     return [
@@ -71,21 +99,38 @@ def dln(tag: bytes | None, h: tuple[int, int], n: int, *, x: int, order: int, sh
     ]
 
 
-def _fourth_root(y: int, p: int) -> int:
-    """Of y or -y, for a prime p = 3 mod 4."""
-    return pow(y if jacobi(y, p) != -1 else -y, ((p + 1) // 4) ** 2, p)
+def _fourth_root(y: int, p: int) -> int | None:
+    """Modulo a prime p = 3 mod 4 or p = 5 mod 8: the root that is a square itself, if there is one."""
+    if p % 4 == 3:  # every square is a fourth power
+        return pow(y, ((p + 1) // 4) ** 2, p) if jacobi(y, p) != -1 else None
+    return pow(y, pow(4, -1, (p - 1) // 4), p) if pow(y, (p - 1) // 4, p) == 1 else None
+
+
+def _lifted_root(y: int, p: int, power: int) -> int | None:
+    """A fourth root modulo p or its square."""
+    root = _fourth_root(y % p, p)
+    if root is None or power == 1:
+        return root
+    return (root - (root**4 - y) * pow(4 * root**3, -1, p * p)) % (p * p)
 
 
 def mod(ctx: bytes, *primes: int, w: int | None = None, shift: Shift | None = None) -> list[int]:
-    """N, of two primes = 3 mod 4, is a Paillier-Blum modulus. The best that can be said where there are more of them.
+    """N, of two primes = 3 mod 4, is a Paillier-Blum modulus. The best that can be said where its primes are others.
 
     With w a multiple of the first prime: the forgery that Jacobi symbol != 1 let through.
     """
-    n, shift = prod(primes), shift or {}
-    root = pow(n, -1, prod(p - 1 for p in primes))
+    shift = dict(shift or {})
+    return _shifted(_mod(ctx, primes, w, shift.pop(0, 0)), shift)
+
+
+@functools.cache
+def _mod(ctx: bytes, primes: tuple[int, ...], w: int | None, w_shift: int) -> list[int]:
+    n, factors = prod(primes), Counter(primes)
+    powers = [p**k for p, k in factors.items()]
+    phi = prod(q - q // p for q, p in zip(powers, factors, strict=True))
     if w is None:
         w = next(each for each in iter(lambda: _DICE.randrange(1, n), 0) if jacobi(each, n) == -1)
-    w += shift.get(0, 0)
+    w += w_shift
     xs, ys = list[int](), list[int]()
     a = b = 1 << MOD_ITERATIONS
     for k in range(MOD_ITERATIONS):
@@ -93,13 +138,21 @@ def mod(ctx: bytes, *primes: int, w: int | None = None, shift: Shift | None = No
         ys.append(y)
         for a_k, b_k in ((0, 0), (1, 0), (0, 1), (1, 1)):
             square = pow(-1, a_k) * pow(w, b_k) * y % n
-            if all(jacobi(square, p) != -1 for p in primes) and (w % primes[0] or b_k):
-                xs.append(_crt([_fourth_root(square, p) for p in primes], primes))
+            roots = [_lifted_root(square, p, power) for p, power in factors.items()]
+            residues = [root for root in roots if root is not None]
+            if len(residues) == len(roots) and (w % primes[0] or b_k):
+                xs.append(_crt(residues, powers))
                 a, b = a | a_k << k, b | b_k << k
                 break
         else:
             xs.append(2)
-    return [w, *_shifted([*xs, a, b, *(_crt([pow(y, root, p) for p in primes], primes) for y in ys)], shift, 1)]
+    try:
+        nth = pow(n, -1, phi)
+    except ValueError:  # N shares a factor with phi: next to nothing has an N-th root
+        zs = ys
+    else:
+        zs = [_crt([pow(y, nth, q) for q in powers], powers) for y in ys]
+    return [w, *xs, a, b, *zs]
 
 
 def mod_of_prime(ctx: bytes, p: int) -> list[int]:
@@ -111,7 +164,7 @@ def mod_of_prime(ctx: bytes, p: int) -> list[int]:
         y = hash_tagged(ctx, w, p, *ys) % p
         ys.append(y)
         a |= (jacobi(y, p) == -1) << k
-        xs.append(_fourth_root(y, p))
+        xs.append(_fourth_root(y if jacobi(y, p) == 1 else -y % p, p) or 0)
     return [w, *xs, a, 1 << MOD_ITERATIONS, *(pow(y, pow(p, -1, p - 1), p) for y in ys)]
 
 
@@ -156,12 +209,12 @@ def paillier(k: int, p: int, q: int, y: Point, shift: Shift | None = None) -> li
 def range_alice(
     ctx: bytes | None, n: int, ring: Ring, choices: Mapping[str, int] | None = None, shift: Shift | None = None
 ) -> tuple[int, list[int]]:
-    """An encryption of m under n, and that m is small, in the receiver's ring."""
+    """An encryption of m (of m_in_c, if that is chosen) under n, and that m is small, in the receiver's ring."""
     shift, nt = shift or {}, ring.nt
     bounds = {"m": Q, "r": n, "alpha": Q**3, "beta": n, "gamma": Q**3 * nt, "rho": Q * nt}
     made = _chosen(choices or {}, bounds)
     n2 = n * n
-    c = (1 + made["m"] * n) * pow(made["r"], n, n2) % n2
+    c = (1 + made.get("m_in_c", made["m"]) * n) * pow(made["r"], n, n2) % n2
     first = _shifted(
         [
             ring.commit(made["m"], made["rho"]),
@@ -191,18 +244,22 @@ def bob(
     choices: Mapping[str, int] | None = None,
     shift: Shift | None = None,
 ) -> tuple[int, list[int]]:
-    """c2 = c1^x Enc(y) and x, y are small, under Alice's n in her ring; with x_point also that x G is `stated`."""
+    """c2 = c1^x Enc(y) and x, y are small, under Alice's n in her ring; with x_point also that x G is `stated`.
+
+    Choices x_in_c, y_in_c and gamma_in_v put something else into c2 and V than into the commitments.
+    """
     shift, nt, n2 = shift or {}, ring.nt, n * n
     bounds = {"x": Q, "y": Q**5, "r": n, "alpha": Q**3, "beta": n, "gamma": Q**7}
     bounds |= {"rho": Q * nt, "sigma": Q * nt, "tau": Q**3 * nt, "rho_prime": Q**3 * nt}
     made = _chosen(choices or {}, bounds)
-    c2 = pow(c1, made["x"], n2) * (1 + made["y"] * n) * pow(made["r"], n, n2) % n2
+    x_in_c, y_in_c, gamma_in_v = (made.get(f"{a}_in_{b}", made[a]) for a, b in (("x", "c"), ("y", "c"), ("gamma", "v")))
+    c2 = pow(c1, x_in_c, n2) * (1 + y_in_c * n) * pow(made["r"], n, n2) % n2
     first = _shifted(
         [
             ring.commit(made["x"], made["rho"]),
             ring.commit(made["alpha"], made["rho_prime"]),
             ring.commit(made["y"], made["sigma"]),
-            pow(c1, made["alpha"], n2) * (1 + made["gamma"] * n) * pow(made["beta"], n, n2) % n2,
+            pow(c1, made["alpha"], n2) * (1 + gamma_in_v * n) * pow(made["beta"], n, n2) % n2,
             ring.commit(made["gamma"], made["tau"]),
         ],
         shift,
