@@ -1,11 +1,11 @@
-"""What the custodian costs: opening and sealing through the wall and without it, one call, one outage.
+"""What the custodian costs: opening and sealing through the wall and without it, one call.
 
-    python bench/custody.py [--quick] [--json FILE] [--operations N] [--outages N]
+    python bench/custody.py [--quick] [--json FILE] [--operations N]
 
 A fresh SoftHSM token, one custodian, a sealed share of 20 kB. "Direct" is the same work in one process, without the
 wall; the wall's overhead is the median of a call that does nothing but cross it. A reseal is an open and a seal, and an
-event in the chain, which is on the disk before the answer. --operations repeats opens and reseals so often and reports
-crashes; --outages takes the token away so often, and the time counts from its return.
+event in the chain, which is on the disk before the answer. --operations repeats opens and seals so often and reports
+crashes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import signal
 import statistics
 import sys
 import tempfile
@@ -28,48 +27,22 @@ import trio
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import msgspec  # noqa: E402 - the project's root has to be found first
-
-from daemon.custody import rows  # noqa: E402 - likewise
-from daemon.custody.client import CustodianGone, CustodyFailure  # noqa: E402 - likewise
-from daemon.custody.wire import Done, OpenAndCheck, Reseal, Resealed, Revoke, Seat, ShareRow  # noqa: E402 - likewise
-from hsm import Pin, Token, TokenSettings, open_token  # noqa: E402 - likewise
-from tests.daemon.custody.node import SOFTHSM, Node, init, make_node  # noqa: E402 - likewise
+from daemon.custody import rows  # noqa: E402 - the project's root has to be found first
+from daemon.custody.wire import Done, OpenAndCheck, Reseal, Resealed, Revoke, ShareRow  # noqa: E402 - likewise
+from tests.daemon.custody.node import Node, init, make_node, sealed_row  # noqa: E402 - likewise
 from tests.tss_cffi.seeded import core  # noqa: E402 - likewise
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from daemon.custody.client import Custodian
+    from hsm import Token
 
 SHARE_BYTES: Final = 20_000
 CALLERS: Final = (1, 2, 4, 8)
 OPENS_REQUIRED: Final = 2000
 OVERHEAD_MS_REQUIRED: Final = 0.3
-BACK_SECONDS_REQUIRED: Final = 2.0
 Figure = dict[str, Any]
-
-
-def blank_row(party_id: str) -> ShareRow:
-    """A row as a plain committee's keygen makes it, still without its share."""
-    return ShareRow(
-        share_id="bench",
-        party_id=party_id,
-        session=bytes(16),
-        share_type="wallet",
-        public_key=b"\2" + bytes(32),
-        threshold=2,
-        committee=(Seat(seat=1, party_id=party_id), Seat(seat=2, party_id="other-server")),
-        seat=1,
-        protocol="gg18-v2",
-        channel="plain",
-        generation=0,
-        transcript=b"",
-        identities=(),
-        result_digest=bytes(32),
-        confirmation=b"",
-        sealed=rows.UNSEALED,
-    )
 
 
 def direct(token: Token, row: ShareRow, seconds: float) -> list[Figure]:
@@ -158,48 +131,6 @@ async def overhead(custodian: Custodian, calls: int) -> Figure:
     return {"what": "one call", **spread(times)}
 
 
-async def outages(custodian: Custodian, node: Node, row: ShareRow, count: int) -> Figure:
-    """From the token's return to the next open."""
-    tokens, away, times = node.token / "tokens", node.token / "away", []
-    before = custodian.restarts
-    for _ in range(count):
-        tokens.rename(away)
-        while await opens(custodian, row):
-            pass
-        while custodian.ready:
-            await custodian.wait_change()
-        away.rename(tokens)
-        began = time.perf_counter()
-        while not await opens(custodian, row):  # noqa: ASYNC110 - what another process does
-            await trio.sleep(0.01)
-        times.append((time.perf_counter() - began) * 1000)
-    return {"what": "token back", **spread(times), "restarts": custodian.restarts - before}
-
-
-async def opens(custodian: Custodian, row: ShareRow) -> bool:
-    """Whether it does now."""
-    try:
-        await custodian.ask(OpenAndCheck(row=row), Done)
-    except (CustodyFailure, CustodianGone):
-        return False
-    return True
-
-
-async def kills(custodian: Custodian, count: int) -> Figure:
-    """From the death of the process to the next answer that needs the HSM."""
-    times = []
-    for _ in range(count):
-        connection, epoch = custodian._connection, custodian.epoch  # noqa: SLF001 - to kill its process
-        assert connection is not None
-        assert connection._process is not None  # noqa: SLF001 - likewise
-        os.kill(connection._process.pid, signal.SIGKILL)  # noqa: SLF001 - likewise
-        began = time.perf_counter()
-        while custodian.epoch == epoch or not custodian.ready:
-            await custodian.wait_change()
-        times.append((time.perf_counter() - began) * 1000)
-    return {"what": "back after a kill", **spread(times)}
-
-
 async def endurance(custodian: Custodian, row: ShareRow, operations: int) -> Figure:
     """Opens and reseals, eight at a time; restarts are crashes."""
     before, done = custodian.restarts, 0
@@ -237,20 +168,14 @@ async def measure(node: Node, asked: argparse.Namespace) -> list[Figure]:
     """Everything, on one node."""
     await init(node)
     seconds = 0.3 if asked.quick else 3.0
-    row = blank_row(node.party_id)
-    os.environ["SOFTHSM2_CONF"] = str(node.token / "softhsm2.conf")
-    settings = TokenSettings(module_path=SOFTHSM, token_label="tssd", sessions=CALLERS[-1])  # noqa: S106 - a label
-    with open_token(settings, Pin.from_file(node.token / "pin"), None) as token:
-        with core.SecretBytes(SHARE_BYTES) as share:
-            row = msgspec.structs.replace(row, sealed=rows.sealed_of(token.seal(share, rows.share_header(row))))
+    with node.opened(sessions=CALLERS[-1]) as token:
+        row = sealed_row(node, token, SHARE_BYTES)
         figures = direct(token, row, seconds)
     async with node.custodian() as custodian:
         figures += await through_the_wall(custodian, row, seconds)
         figures.append(await overhead(custodian, 200 if asked.quick else 5000))
         if asked.operations:
             figures.append(await endurance(custodian, row, asked.operations))
-        figures.append(await outages(custodian, node, row, asked.outages or (2 if asked.quick else 10)))
-        figures.append(await kills(custodian, 2 if asked.quick else 10))
     return figures
 
 
@@ -262,10 +187,8 @@ def report(figures: list[Figure]) -> None:
         print(f"  {figure['what']:<20} {rest}")
     opens = max(figure["per_second"] for figure in figures if figure["what"] == "open, wall")
     call = next(figure["median_ms"] for figure in figures if figure["what"] == "one call")
-    back = max(figure["max_ms"] for figure in figures if figure["what"] in {"back after a kill", "token back"})
     print(f"  opens through the wall: {opens:.0f}/s (required {OPENS_REQUIRED}/s)")
     print(f"  overhead of the wall: {call:.3f} ms median (at most {OVERHEAD_MS_REQUIRED} ms)")
-    print(f"  back after a kill or an outage: {back / 1000:.2f} s at most (required {BACK_SECONDS_REQUIRED} s)")
 
 
 def main() -> None:
@@ -274,7 +197,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="shorter runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument("--operations", type=int, default=0, metavar="N", help="also so many operations in a row")
-    parser.add_argument("--outages", type=int, default=0, metavar="N", help="take the token away so often")
     asked = parser.parse_args()
     core.open_arena(1 << 20)
     with tempfile.TemporaryDirectory() as directory:

@@ -55,6 +55,7 @@ _WORDS: Final = (
     "no_unwrap_template",
     "cannot_lock",
     "expire",
+    "daemon",
     "expired",
     "sessions",
     "wrong_pins",
@@ -119,6 +120,13 @@ class Control:
     def expire_sessions(self) -> None:
         """All sessions end at the next call, and the login with them."""
         self.set(expire=self.get("expire") + 1)
+
+    def stop_daemon(self) -> None:
+        """What the module talks to is gone: every call fails, and one finalise and initialise are needed after it."""
+        self.set(daemon=self.get("daemon") | 1)
+
+    def start_daemon(self) -> None:
+        self.set(daemon=self.get("daemon") + 1)
 
     def close(self) -> None:
         self._map.close()

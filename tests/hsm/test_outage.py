@@ -99,7 +99,7 @@ def test_a_key_deleted_underneath(soft_token: SoftToken, header: SealHeader) -> 
 
 
 @pytest.mark.parametrize("code", [CKR.DEVICE_REMOVED, CKR.DEVICE_ERROR, CKR.TOKEN_NOT_PRESENT, CKR.GENERAL_ERROR])
-def test_a_provider_daemon_that_dies_and_returns(faulty: Faulty, header: SealHeader, code: CKR) -> None:
+def test_a_device_that_fails_and_works_again(faulty: Faulty, header: SealHeader, code: CKR) -> None:
     calls = ("C_UnwrapKey", "C_OpenSession", "C_GetSlotList", "C_GenerateRandom", "C_FindObjectsInit")
     with faulty.token.open() as token:
         token.create_keys()
@@ -111,6 +111,27 @@ def test_a_provider_daemon_that_dies_and_returns(faulty: Faulty, header: SealHea
                 with pytest.raises(ModuleLost):
                     operation()
             faulty.control.clear()
+            token.reconnect()
+            token.open(blob, header, Memory)
+
+
+def test_a_provider_daemon_that_dies_and_returns(faulty: Faulty, header: SealHeader) -> None:
+    """What was initialised with the dead one stays dead; one reconnect brings it all back."""
+    with faulty.token.open() as token:
+        token.create_keys()
+        blob = token.seal(Memory(b"share"), header)
+        for _ in range(20):
+            faulty.control.stop_daemon()
+            for operation in (token.probe, token.reconnect, token.probe):
+                with pytest.raises(ModuleLost):
+                    operation()
+            faulty.control.start_daemon()
+            token.reconnect()
+            token.open(blob, header, Memory)
+            faulty.control.stop_daemon()
+            faulty.control.start_daemon()
+            with pytest.raises(ModuleLost):
+                token.open(blob, header, Memory)
             token.reconnect()
             token.open(blob, header, Memory)
 

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
+from msgspec import structs
 
+from daemon.custody import rows
 from daemon.custody import state as memory
 from daemon.custody.client import Custodian, Spawn, open_custodian
-from daemon.custody.wire import EditPins, InitToken, Pins, Status
+from daemon.custody.wire import EditPins, InitToken, Pins, Seat, ShareRow, Status
 from hsm import Pin, Token, TokenSettings, open_token
+from tests.tss_cffi import seeded
 
 ROOT = Path(__file__).parents[3]
 SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
@@ -69,11 +72,11 @@ class Node:
         return [memory._events.decode(value) for _, value, _ in records]
 
     @contextmanager
-    def opened(self) -> Iterator[Token]:
+    def opened(self, sessions: int = 1) -> Iterator[Token]:
         """The token in this process, as its owner has it with the PIN, while no custodian runs."""
         before = os.environ.get("SOFTHSM2_CONF")
         os.environ["SOFTHSM2_CONF"] = str(self.token / "softhsm2.conf")
-        settings = TokenSettings(module_path=SOFTHSM, token_label="tssd")  # noqa: S106  (a label)
+        settings = TokenSettings(module_path=SOFTHSM, token_label="tssd", sessions=sessions)  # noqa: S106
         try:
             with open_token(settings, Pin.from_file(self.token / "pin"), None) as token:
                 yield token
@@ -131,3 +134,27 @@ async def pin_all(nodes: dict[str, Node], identities: dict[str, bytes]) -> dict[
                     Pins,
                 )
     return lists
+
+
+def sealed_row(node: Node, token: Token, size: int) -> ShareRow:
+    """A share of zeros in a row as a plain committee's keygen makes it; needs the arena."""
+    row = ShareRow(
+        share_id="zeros",
+        party_id=node.party_id,
+        session=bytes(16),
+        share_type="wallet",
+        public_key=b"\2" + bytes(32),
+        threshold=2,
+        committee=(Seat(seat=1, party_id=node.party_id), Seat(seat=2, party_id="other-server")),
+        seat=1,
+        protocol="gg18-v2",
+        channel="plain",
+        generation=0,
+        transcript=b"",
+        identities=(),
+        result_digest=bytes(32),
+        confirmation=b"",
+        sealed=rows.UNSEALED,
+    )
+    with seeded.core.SecretBytes(size) as share:
+        return structs.replace(row, sealed=rows.sealed_of(token.seal(share, rows.share_header(row))))

@@ -18,6 +18,7 @@
 #include "cryptoki.h"
 
 #define CKR_DATA_LEN_RANGE 0x21UL
+#define CKR_DEVICE_ERROR 0x30UL
 #define CKR_ENCRYPTED_DATA_LEN_RANGE 0x41UL
 #define CKR_MECHANISM_INVALID 0x70UL
 #define CKR_MECHANISM_PARAM_INVALID 0x71UL
@@ -75,6 +76,9 @@ struct control {
     uint32_t cannot_lock;
     /* Raised by the test: all sessions end, and the login with them. */
     _Atomic uint32_t expire;
+    /* Starts and ends of the daemon behind this module, by the test: odd while it is dead. What was initialised with one
+     * does not work with the next. */
+    _Atomic uint32_t daemon;
     /* Seen here. */
     _Atomic uint32_t expired;
     _Atomic uint32_t sessions;
@@ -85,6 +89,7 @@ struct control {
 static CK_FUNCTION_LIST *real;
 static struct control *control;
 static CK_SLOT_ID slot_in_use;
+static _Atomic uint32_t daemon_in_use;
 static _Atomic int single_threaded;
 static atomic_int inside;
 /* Read by calls, written by what ends all sessions: that happens between calls, for SoftHSM crashes when it is in one. */
@@ -169,6 +174,12 @@ static int before_call(enum function fn, CK_RV *rv, enum action *after) {
         }
         pthread_rwlock_unlock(&calls_lock);
     }
+    if (fn != FN_C_Finalize && fn != FN_C_GetFunctionList &&
+        (fn == FN_C_Initialize ? atomic_load(&control->daemon) % 2 != 0
+                               : atomic_load(&control->daemon) != atomic_load(&daemon_in_use))) {
+        *rv = CKR_DEVICE_ERROR;
+        return 1;
+    }
     if (fault->action == PASS) {
         return 0;
     }
@@ -243,6 +254,7 @@ static CK_RV quirk_C_Initialize(void *args) {
     locking.flags = CKF_OS_LOCKING_OK;
     rv = real->C_Initialize(&locking);
     if (rv == CKR_OK) {
+        atomic_store(&daemon_in_use, atomic_load(&control->daemon));
         atomic_store(&single_threaded, init == NULL || !(init->flags & CKF_OS_LOCKING_OK));
         forget_sessions();
     }
