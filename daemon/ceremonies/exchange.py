@@ -61,6 +61,7 @@ class Exchange:
         self._running = running
         self._stream = stream
         self._plain = plain
+        self._kept = False
         self._ceremony = ceremony
         self._epoch = epoch
         self._steps = 0
@@ -72,7 +73,8 @@ class Exchange:
         """Carry frames until the ceremony is in one of these states.
 
         Raises:
-            PeerFault: It failed: another party broke the protocol, or gave up.
+            PeerFault: It failed: another party broke the protocol, or gave up. After `keep`: it did, though the set of
+                confirmations may still become complete.
             TokenLost, Altered, Busy, Refused, Broken: As for `Wall.ask`.
         """
         return await self._carry(lambda progress: progress.state in states)
@@ -141,6 +143,10 @@ class Exchange:
         await self.say(progress.frames, progress.plain)
         if progress.state == "failed":
             raise _fault(progress.fault)
+        if self._kept and progress.fault is not None and progress.state != "complete":
+            told = _fault(progress.fault)  # the channel goes on; whether we wait is for our caller
+            if isinstance(told, PeerFault):
+                raise told
         return progress
 
     async def _enter_round(self, progress: wire.Progress) -> None:
@@ -159,17 +165,25 @@ class Exchange:
             columns={"rounds": progress.rounds},
         )
 
+    def keep(self) -> None:
+        """The share is stored: a restart will confirm it, so an end of ours is none for the peers any more."""
+        self._kept = True
+
     async def abandon(self, reason: str) -> None:
         """End the ceremony behind the wall and tell the peers why. Best effort: it may be gone already."""
         with trio.move_on_after(LAST_WORDS_SECONDS, shield=True):
-            try:
-                progress = await self._at.wall.ask(
-                    wire.Abort(ceremony=self._ceremony, reason=reason), wire.Progress, epoch=self._epoch
-                )
-                await self.say(progress.frames, ())
-            except DaemonError as error:
-                log.info("no abort notice", problem=error.message)
+            if not self._kept:
+                await self._abort(reason)
             await self.forget()
+
+    async def _abort(self, reason: str) -> None:
+        try:
+            progress = await self._at.wall.ask(
+                wire.Abort(ceremony=self._ceremony, reason=reason), wire.Progress, epoch=self._epoch
+            )
+            await self.say(progress.frames, ())
+        except DaemonError as error:
+            log.info("no abort notice", problem=error.message)
 
     async def forget(self) -> None:
         """Wipe the ceremony behind the wall."""

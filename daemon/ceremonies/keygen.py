@@ -9,6 +9,7 @@ import trio
 
 from daemon.ceremonies import confirming
 from daemon.ceremonies.exchange import open_seat
+from daemon.ceremonies.withdrawing import withdraw
 from daemon.custody import wire
 from daemon.errors import Broken, DaemonError, Disagreement, Misspoken, PeerFault
 from daemon.session import SessionType, Step
@@ -66,16 +67,17 @@ async def participate_keygen(command: ParticipateKeygen, running: Running, at: D
             known_fingerprints=await at.store.known_fingerprints(),
             pins=await at.store.pins(),
         )
-        async with open_seat(at, running, stream, request, plain=channel is Channel.PLAIN) as exchange:
-            await exchange.until("result")
-            finished = await exchange.finish_keygen()
-            check_row(request, finished.row)
-            await at.store.pend(session, finished.row, finished.fingerprints)
-            await read_back(at, ShareId(finished.row.share_id))
-            await confirm(running, at, exchange, finished.row)
-    if channel is Channel.SEALED:
-        share = await at.store.share(ShareId(finished.row.share_id))
-        at.background.start_soon(confirming.see_through, at, share)
+        try:
+            async with open_seat(at, running, stream, request, plain=channel is Channel.PLAIN) as exchange:
+                await exchange.until("result")
+                left = running.stop_clocks()  # what follows has bounds of its own
+                share_id = await put_away(running, at, exchange, request)
+                await confirm(at, exchange, share_id, left)
+        except DaemonError as error:
+            if channel is Channel.SEALED:  # the others may have a share that waits for our confirmation
+                at.background.start_soon(withdraw, at, session, seat, error.kind)
+            raise
+    at.background.start_soon(confirming.see_through, at, await at.store.share(share_id))
 
 
 def agree(command: ParticipateKeygen, joined: Joined) -> Committee:
@@ -145,39 +147,42 @@ def check_row(request: wire.BeginKeygen, row: wire.ShareRow) -> None:
         raise Broken("the custodian finished another keygen than was begun")
 
 
-async def read_back(at: Desk, share_id: ShareId) -> None:
-    """What is on disk opens: only then may anybody rely on it.
+async def put_away(running: Running, at: Desk, exchange: Exchange, request: wire.BeginKeygen) -> ShareId:
+    """Seal the share and keep it as pending: from then on it is not for us to end this keygen.
 
     Raises:
-        Altered: It does not; the share is quarantined.
+        DaemonError: It is not stored.
     """
-    try:
-        await at.wall.ask(wire.OpenAndCheck(row=await at.store.sealed_row(share_id)), wire.Done)
-    except Altered:
-        await at.store.quarantine(share_id, "did not open after it was stored")
-        raise
+    finished = await exchange.finish_keygen()
+    check_row(request, finished.row)
+    with trio.CancelScope(shield=True):  # stored or not: nobody must be told otherwise
+        await at.store.pend(running.session, finished.row, finished.fingerprints)
+        exchange.keep()
+    return ShareId(finished.row.share_id)
 
 
-async def confirm(running: Running, at: Desk, exchange: Exchange, row: wire.ShareRow) -> None:
-    """Say that our share is safe, and listen to the others for as long as the session's clock allows.
+async def confirm(at: Desk, exchange: Exchange, share_id: ShareId, seconds: float) -> None:
+    """Open what is on disk, say that our share is safe, and listen to the others for so long.
 
-    From here on nothing of ours fails the session: the share stays pending until all have confirmed, however long that
-    takes.
+    The share stays pending until all have confirmed, however long that takes: a custodian that is away, or a peer that
+    is silent, fails nothing any more. Where a party that has not confirmed ends the keygen, the share is given up.
 
     Raises:
-        PeerFault: A party that had not confirmed gave up. The share is quarantined, the session has failed.
+        Altered: What is on disk does not open. The share is set aside.
     """
-    share = await at.store.share(ShareId(row.share_id))
-    left = running.stop_clocks()
+    share = await at.store.share(share_id)
     try:
+        row = await at.store.sealed_row(share_id)
+        await at.wall.ask(wire.OpenAndCheck(row=row), wire.Done)
         progress = await exchange.confirm()
         if progress.state != "complete":
-            with trio.move_on_after(left):
+            with trio.move_on_after(seconds):
                 progress = await exchange.until("complete")
         await confirming.keep(at, share, row, progress.confirmations)
-    except PeerFault as fault:
-        # A party that has not confirmed gave up, signed: the set can never be complete.
-        await at.store.give_up(running.session, share, fault)
+    except Altered as error:
+        await confirming.give_up(at, share, error)
         raise
+    except PeerFault as error:
+        await confirming.give_up(at, share, error)
     except DaemonError as error:
         log.warning("confirmation goes on in the background", problem=error.message)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+
 async def participate_signing(command: ParticipateSigning, running: Running, at: Desk) -> None:
     """Sign with the others. On return the signature is verified and stored, its report on the way.
 

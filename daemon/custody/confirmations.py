@@ -14,7 +14,7 @@ from tss_cffi import KeyMaterialRefused
 from tss_cffi import channel as peer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from daemon.custody.wire import ShareRow
 
@@ -43,13 +43,33 @@ def check(row: ShareRow) -> None:
 
 
 def confirmed_by(row: ShareRow, statements: Iterable[bytes]) -> ConfirmedBy:
-    """Whose statements confirm the row, and who is missing. What does not verify confirms nothing. Raises Refusal."""
+    """Whose statements confirm the row, and who is missing. What does not verify says nothing. Raises Refusal."""
     check(row)
+    statements = tuple(statements)
     seats = peer.confirmed_by(row.confirmation, statements, _identities(row))
+    missing = tuple(member.party_id for member in row.committee if member.seat not in seats)
+    withdrawn = frozenset(_withdrawn(row, statements))
     return ConfirmedBy(
         confirmed=tuple(member.party_id for member in row.committee if member.seat in seats),
-        missing=tuple(member.party_id for member in row.committee if member.seat not in seats),
+        missing=missing,
+        withdrawn=tuple(party_id for party_id in missing if party_id in withdrawn),
     )
+
+
+def _withdrawn(row: ShareRow, statements: Iterable[bytes]) -> Iterator[str]:
+    """Parties whose abort notices for the row's session are among these."""
+    names = {member.seat: member.party_id for member in row.committee}
+    identities = _identities(row)
+    for statement in statements:
+        claims = peer.frame_claims(statement)
+        if claims is None or claims.sender not in identities:
+            continue
+        try:
+            notice = peer.read_abort(statement, identities[claims.sender])
+        except KeyMaterialRefused:
+            continue
+        if notice.session == row.session and notice.party_id == names.get(notice.seat) and notice.seat == claims.sender:
+            yield notice.party_id
 
 
 def _identities(row: ShareRow) -> dict[int, bytes]:

@@ -226,7 +226,7 @@ class ConfirmRow(Frame, frozen=True):
 
 
 class CheckConfirmations(Frame, frozen=True):
-    """Which of these statements confirm this row. Answer: `ConfirmedBy`."""
+    """Which of these statements confirm this row, and which say that it never will be. Answer: `ConfirmedBy`."""
 
     row: ShareRow
     confirmations: tuple[bytes, ...]
@@ -475,10 +475,14 @@ class Statement(Frame, frozen=True):
 
 
 class ConfirmedBy(Frame, frozen=True):
-    """Party ids whose confirmation holds for the row, and those still missing."""
+    """Party ids whose confirmation holds for the row, and those still missing.
+
+    withdrawn: of the missing, those that have signed an abort notice: they will never confirm.
+    """
 
     confirmed: tuple[str, ...]
     missing: tuple[str, ...]
+    withdrawn: tuple[str, ...]
 
 
 class Resealed(Frame, frozen=True):

@@ -457,20 +457,24 @@ class Store:
         self._wake(share.session_id, share.party_id)
 
     async def activate(self, share: Share, *, confirmed: bool) -> bool:
-        """Pending becomes active; report and events enter the outbox. False where it was not pending.
+        """The share becomes active; report and events enter the outbox. False where it may not.
 
         Args:
-            share: The pending share.
+            share: The pending share, or one that was given up and has its complete set after all: its session stays
+                failed.
             confirmed: False for plain committees, where nobody can confirm.
         """
 
         def act(connection: sqlite3.Connection) -> bool:
-            session = _in_progress(connection, share.session_id, share.party_id)
-            if session is None or not _set_status(connection, share.share_id, ShareStatus.ACTIVE):
+            session = _session(connection, share)
+            if session.status is SessionStatus.COMPLETED:  # and what became of the share since is another matter
+                return False
+            if not _set_status(connection, share.share_id, ShareStatus.ACTIVE):
                 return False
             moment = now()
             public: dict[str, object] = {"shareId": str(share.share_id), "publicKey": str(share.public_key)}
-            _note(connection, session, Step.COMPLETED, public | {"confirmed": confirmed}, {})
+            if not session.status.final:
+                _note(connection, session, Step.COMPLETED, public | {"confirmed": confirmed}, {})
             audit.append(
                 connection,
                 "tssd",
@@ -502,18 +506,34 @@ class Store:
         self._wake_outbox()
         return activated
 
-    async def give_up(self, session: Session, share: Share, error: DaemonError) -> None:
-        """A keygen whose share can never be confirmed: the share is set aside, the session has failed."""
+    async def give_up(self, share: Share, error: DaemonError, *, report: bool) -> bool:
+        """A keygen whose share will not be confirmed: the share is set aside, the session has failed.
+
+        Args:
+            share: The pending share.
+            error: Why nobody need wait any longer.
+            report: Also tell the coordinator.
+
+        Returns:
+            False where it was not pending any more: what is active stays so.
+        """
         step, detail, columns = _told(error)
 
-        def act(connection: sqlite3.Connection) -> None:
-            if _set_status(connection, share.share_id, ShareStatus.QUARANTINED):
-                subject = _about(session) | detail | {"shareId": str(share.share_id)}
-                _note(connection, session, step, detail, columns)
-                audit.append(connection, "tssd", "share-given-up", subject)
+        def act(connection: sqlite3.Connection) -> bool:
+            session = _session(connection, share)
+            if session.status.final or not _set_status(connection, share.share_id, ShareStatus.QUARANTINED):
+                return False
+            _note(connection, session, step, detail, columns)
+            subject = _about(session) | detail | {"shareId": str(share.share_id)}
+            audit.append(connection, "tssd", "share-given-up", subject)
+            if report:
+                _put(connection, "report", session, {"error": f"{detail['reason']}: {error.message}"})
+            return True
 
-        await self.write(act)
-        self._wake(session.session_id, session.party_id)
+        given_up = await self.write(act)
+        self._wake(share.session_id, share.party_id)
+        self._wake_outbox()
+        return given_up
 
     async def complete_signing(
         self, session: Session, share: Share, message: MessageHash, signature: Signature
@@ -891,6 +911,16 @@ def _in_progress(connection: sqlite3.Connection, session_id: SessionId, party_id
         (str(session_id), str(party_id)),
     )
     return rows.session_of(found[0]) if found else None
+
+
+def _session(connection: sqlite3.Connection, share: Share) -> Session:
+    """The session that made a share."""
+    (found,) = _select(
+        connection,
+        "SELECT * FROM session_states WHERE session_id = ? AND party_id = ?",
+        (str(share.session_id), str(share.party_id)),
+    )
+    return rows.session_of(found)
 
 
 def _note(

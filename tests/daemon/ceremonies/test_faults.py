@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from daemon.custody import wire
+from daemon.custody.client import Spawn, open_custodian
 from daemon.errors import AuditUnwritable, TokenLost
 from daemon.session import SessionStatus, Step
 from daemon.share import ShareStatus
 from daemon.values import PartyId, SessionId, ShareId
 from localnet.router import chain, corrupt, delay, drop, reorder, repeat
-from tests.daemon.ceremonies.committee import CALLER, NAMES, Committee, Template, open_committee
+from tests.daemon.ceremonies.committee import CALLER, NAMES, Committee, Template, copy_party, open_committee
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 ALICE, BOB, CAROL = NAMES
 PAIR = (ALICE, BOB)
+CONFIRMATION, NOTICE = 5, 6
+"""Kinds of frames, their second byte (docs/channel.md)."""
 
 
 def completed(ends: dict[str, Session]) -> bool:
@@ -315,6 +319,92 @@ async def test_confirmations_can_be_carried_by_hand(template: Template, tmp_path
         view = await alice.take_confirmations(session, None, statements, CALLER)
         assert view.missing == ()
         assert (await alice.share(shares[ALICE])).status is ShareStatus.ACTIVE
+
+
+async def refuse_new_shares(committee: Committee, name: str) -> None:
+    """From now on this party cannot store a new share: its store takes every value in it for another key's."""
+    await committee.desks[name].store.write(
+        lambda connection: connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON fingerprints BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    )
+
+
+async def given_up(committee: Committee, session: SessionId, name: str) -> ShareId:
+    """The party's session has failed, and its share is set aside with everything in it."""
+    desk = committee.desks[name]
+    end = await desk.session(session)
+    assert (end.status, end.reason) == (SessionStatus.FAILED, "aborted")
+    assert end.share_id is not None
+    assert (await desk.share(end.share_id)).status is ShareStatus.QUARANTINED
+    row = await desk.store.sealed_row(end.share_id)
+    assert await desk.wall.ask(wire.OpenAndCheck(row=row), wire.Done) == wire.Done()
+    assert "share-given-up" in {each.action for each in await desk.audit(limit=10000)}
+    assert not [event for event in await desk.events() if event.event.get("sessionId") == str(session)]
+    return end.share_id
+
+
+async def test_a_party_that_cannot_store_its_share_ends_the_keygen_for_all(template: Template, tmp_path: Path) -> None:
+    """However late the others hear of it: at once, or after a restart of theirs."""
+    async with open_committee(template, tmp_path) as committee:
+        await refuse_new_shares(committee, CAROL)
+        session = await committee.keygen()
+        ends = await committee.ended(session)
+        assert (ends[CAROL].reason, ends[CAROL].share_id) == ("refused", None)
+        for name in PAIR:
+            await given_up(committee, session, name)
+
+        committee.router.mischief = lambda delivery: [] if delivery.payload[1] == NOTICE else [delivery]
+        session = await committee.keygen()
+        await committee.ended(session, (CAROL,))
+        await pending_at(committee, session, ALICE)
+        await committee.stop(ALICE)
+        await committee.start(ALICE)
+        assert (await committee.desks[ALICE].session(session)).status is SessionStatus.IN_PROGRESS
+        committee.router.mischief = None
+        await committee.ended(session)
+        for name in PAIR:
+            await given_up(committee, session, name)
+        assert completed(await committee.ended(await committee.sign(template.key, PAIR), PAIR))
+
+
+async def test_a_party_that_confirms_and_withdraws_takes_no_share_away(template: Template, tmp_path: Path) -> None:
+    """Carol confirms to Alice and tells Bob, signed, that it is over: Bob's share waits for whoever proves the lie."""
+    async with open_committee(template, tmp_path) as committee:
+        committee.router.mischief = lambda delivery: (
+            [] if delivery.to_party == BOB and delivery.payload[1] == CONFIRMATION else [delivery]
+        )
+        session = await committee.keygen()
+        ends = await committee.ended(session, (ALICE, CAROL))
+        assert completed(ends)
+        bob = committee.desks[BOB]
+        share_id = await pending_at(committee, session, BOB)
+        liar = copy_party(template.parties[CAROL], tmp_path / "copy")
+        liar.configure("http://127.0.0.1:9", "http://127.0.0.1:9", {"custodian": {"arena_mib": 4}})
+        async with open_custodian(Spawn(config=liar.config, trusted_config=True)) as custodian:
+            with trio.fail_after(30):
+                await custodian.wait_ready()
+            abort = wire.AbortUnknown(session=session.octets, party_id=CAROL, seat=3, reason="internal")
+            notice = (await custodian.ask(abort, wire.Statement)).data
+        for name in (ALICE, BOB):  # what is active stays so
+            await committee.desks[name].take_confirmations(session, None, [notice], CALLER)
+        assert (await committee.desks[ALICE].share(ends[ALICE].share_id or share_id)).status is ShareStatus.ACTIVE
+        assert await given_up(committee, session, BOB) == share_id
+        statements = list((await committee.desks[ALICE].confirmations(session)).statements)
+        view = await bob.take_confirmations(session, None, [notice, *statements[:2]], CALLER)
+        assert view.missing
+        assert (await bob.share(share_id)).status is ShareStatus.QUARANTINED
+        for _ in range(2):
+            view = await bob.take_confirmations(session, None, [notice, *statements], CALLER)
+            assert view.missing == ()
+            assert (await bob.share(share_id)).status is ShareStatus.ACTIVE
+        assert (await bob.session(session)).status is SessionStatus.FAILED
+        events = [each.event["type"] for each in await bob.events() if each.event["sessionId"] == str(session)]
+        assert events == ["ShareCreated", "KeygenCompleted"]
+        with trio.fail_after(30):
+            assert (await committee.coordinator.outcome(str(session))).status == "completed"
+        key = str(ends[ALICE].public_key)
+        assert completed(await committee.ended(await committee.sign(key, PAIR), PAIR))
 
 
 async def test_a_crash_is_told_to_the_peers(template: Template, tmp_path: Path) -> None:

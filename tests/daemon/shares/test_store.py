@@ -536,3 +536,29 @@ async def test_the_tables_are_those_of_the_specification(store: Store) -> None:
         statement = f"UPDATE party_shares SET {change} WHERE id = '{row.share_id}'"  # noqa: S608  values of ours
         with pytest.raises(sqlite3.IntegrityError):
             await store.write(lambda connection, statement=statement: connection.execute(statement))  # type: ignore[misc]
+
+
+async def test_only_a_pending_share_is_given_up_and_its_complete_set_brings_it_back(store: Store) -> None:
+    gone = PeerFault("aborted: b-x ended it", reason="aborted")
+    row = await pending_share(store)
+    share = await store.share(ShareId(row.share_id))
+    assert await store.give_up(share, gone, report=True)
+    assert not await store.give_up(share, gone, report=True)
+    session = await store.session(share.session_id)
+    assert (session.status, session.reason) == (SessionStatus.FAILED, "aborted")
+    assert (await store.share(share.share_id)).status is ShareStatus.QUARANTINED
+    assert await store.sealed_row(share.share_id) == row
+    assert [waiting.payload for waiting in await store.waiting("report")] == [{"error": f"aborted: {gone.message}"}]
+    assert not await store.events(0, 10)
+    assert await store.activate(share, confirmed=True)
+    assert not await store.activate(share, confirmed=True)
+    assert not await store.give_up(share, gone, report=True)
+    assert (await store.share(share.share_id)).status is ShareStatus.ACTIVE
+    assert (await store.session(share.session_id)).status is SessionStatus.FAILED
+    assert len(await store.events(0, 10)) == 2
+
+    other = await store.share(ShareId((await active_share(store, OTHER_KEY)).share_id))
+    assert not await store.give_up(other, gone, report=True)
+    assert (await store.share(other.share_id)).status is ShareStatus.ACTIVE
+    await store.quarantine(other.share_id, "did not open for a signing")
+    assert not await store.activate(other, confirmed=True)  # its set was complete before; it does not open
