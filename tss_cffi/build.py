@@ -7,8 +7,8 @@ each a copy of the package with a core of its own, for tests:
 
 - ``--seeded``: ``build/seeded/tss_cffi_seeded``, randomness that can be seeded and save data that can be exported
   (``src/tss_seeded.h``); imported beside the ordinary package. Never in a wheel.
-- ``--sanitize``: ``build/sanitize/tss_cffi``, address and undefined-behaviour sanitizers; needs libasan preloaded.
-- ``--coverage``: ``build/coverage/tss_cffi``, counts lines for gcov.
+- ``--sanitize``: the same in ``build/sanitize``, with address and undefined-behaviour sanitizers; needs libasan preloaded.
+- ``--coverage``: the same in ``build/coverage``, counting lines for gcov.
 """
 
 import argparse
@@ -61,6 +61,7 @@ VARIANTS: Final = {
         seeded=True,
     ),
     "sanitize": Variant(
+        package=f"{PACKAGE}_seeded",
         folder=ROOT / "build" / "sanitize",
         compile_args=(
             "-O1",
@@ -69,15 +70,19 @@ VARIANTS: Final = {
             "-fno-omit-frame-pointer",
             "-fsanitize=address,undefined",
             "-fno-sanitize-recover=all",
+            "-DTSS_SEEDED",
             "-DTSS_VERIFY",
             "-DSECRET_STACK_LEN=1048576",
         ),
         link_args=("-fsanitize=address,undefined",),
+        seeded=True,
     ),
     "coverage": Variant(
+        package=f"{PACKAGE}_seeded",
         folder=ROOT / "build" / "coverage",
-        compile_args=("-O0", "-g", "-fvisibility=hidden", "--coverage", "-fprofile-update=atomic"),
+        compile_args=("-O1", "-g", "-fvisibility=hidden", "--coverage", "-DTSS_SEEDED"),
         link_args=("--coverage",),
+        seeded=True,
     ),
 }
 

@@ -1,6 +1,7 @@
 """The seeded test build of the core: fixtures in, save data out, randomness that replays.
 
 `core` is the package `tss_cffi` once more, around a core of its own. It is built here when a source is newer than it.
+TSSD_TEST_CORE=sanitize or coverage in the environment takes that build of it (tss_cffi/build.py) for all tests.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 from tests.interop import vectors
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-FOLDER: Final = ROOT / "build" / "seeded"
+BUILD: Final = os.environ.get("TSSD_TEST_CORE", "seeded")
+FOLDER: Final = ROOT / "build" / BUILD
 ARENA: Final = 64 * 1024 * 1024
 
 
@@ -34,7 +37,7 @@ def build() -> None:
             or links != {path.name for path in package.glob("*.py")}
             or max(path.stat().st_mtime for path in sources) > min(built)
         ):
-            subprocess.run([sys.executable, str(package / "build.py"), "--seeded"], check=True, capture_output=True)
+            subprocess.run([sys.executable, str(package / "build.py"), f"--{BUILD}"], check=True, capture_output=True)
 
 
 if TYPE_CHECKING:

@@ -434,6 +434,194 @@ static void power_product(mpz_t z, const big *base, const big *exponent, size_t 
     mpz_clears(x, y, NULL);
 }
 
+/* ---- Eight at a time ---- */
+
+enum { OCTET_LIMBS = 16, OCTET_EDGES = 4 };
+
+/* Moduli of 1024 bits at the edges of what there is, then any. */
+static void octet_modulus(big m, size_t which) {
+    mpz_t z;
+    mpz_init(z);
+    switch (which) {
+    case 0: /* every bit set */
+        mpz_setbit(z, 1024);
+        mpz_sub_ui(z, z, 1);
+        break;
+    case 1: /* the least that has as many limbs */
+        mpz_setbit(z, 960);
+        mpz_add_ui(z, z, 1);
+        break;
+    case 2: /* (4^p - 1) / 3 is composite for a prime p > 3, and Fermat's test with base 2 takes it for a prime */
+        mpz_setbit(z, 2 * 509);
+        mpz_sub_ui(z, z, 1);
+        mpz_divexact_ui(z, z, 3);
+        break;
+    case 3: /* digits of zeros */
+        mpz_setbit(z, 1023);
+        mpz_add_ui(z, z, 1);
+        break;
+    default:
+        test_modulus(m);
+        mpz_clear(z);
+        return;
+    }
+    test_from_mpz(m, z);
+    mpz_clear(z);
+}
+
+/* The kernel's own product: of anything below 4 m, a number below 2 m with full digits, that is a b / R modulo m. */
+static void octet_products_agree_with_gmp(void *unused) {
+    (void)unused;
+    uint64_t value_d[OCTET_LIMBS], limbs[OCTET_LIMBS + 2], element[MONTGOMERY_WORDS];
+    modulus m[8];
+    ifma_octet_modulus octet;
+    ifma_octet a, b, r;
+    ifma_vector flags;
+    mpz_t x[8], y[8], z, n, inverse;
+    mpz_inits(z, n, inverse, NULL);
+    for (size_t lane = 0; lane < 8; lane++) {
+        mpz_inits(x[lane], y[lane], NULL);
+    }
+    for (int i = 0; i < 1 + ROUNDS / 4; i++) {
+        for (size_t lane = 0; lane < 8; lane++) {
+            octet_modulus((big){value_d, OCTET_LIMBS}, test_below(OCTET_EDGES + 2));
+            modulus_init(&m[lane], (big){value_d, OCTET_LIMBS});
+            ifma_octet_modulus_set(&octet, lane, &m[lane]);
+            test_to_mpz(n, modulus_value(&m[lane]));
+            for (size_t operand = 0; operand < 2; operand++) {
+                mpz_t *to = operand == 0 ? &x[lane] : &y[lane];
+                const unsigned long times = (unsigned long)test_below(5);
+                mpz_mul_ui(*to, n, times);
+                if (times == 4 || (times != 0 && test_below(2) == 0)) {
+                    mpz_sub_ui(*to, *to, 1 + test_below(2));
+                } else if (test_below(2) == 0) {
+                    mpz_urandomm(z, test_state, n);
+                    mpz_add(*to, *to, z);
+                }
+                test_from_mpz(big_view(limbs, OCTET_LIMBS + 2), *to);
+                ifma_to_digits(element, IFMA_OCTET_DIGITS, limbs, OCTET_LIMBS + 2);
+                ifma_octet_set(operand == 0 ? a : b, lane, element);
+            }
+            flags[lane] = test_below(2);
+        }
+        ifma_octet_mul(r, a, b, &octet);
+        for (size_t lane = 0; lane < 8; lane++) {
+            for (size_t j = 0; j < IFMA_OCTET_DIGITS; j++) {
+                CHECK(r[j][lane] <= IFMA_DIGIT);
+            }
+            ifma_octet_get(element, r, lane);
+            ifma_to_limbs(limbs, OCTET_LIMBS + 1, element, IFMA_OCTET_DIGITS);
+            test_to_mpz(z, big_view(limbs, OCTET_LIMBS + 2));
+            test_to_mpz(n, modulus_value(&m[lane]));
+            mpz_set_ui(inverse, 0);
+            mpz_setbit(inverse, IFMA_OCTET_DIGITS * IFMA_DIGIT_BITS);
+            CHECK(mpz_invert(inverse, inverse, n) != 0);
+            mpz_mul(x[lane], x[lane], y[lane]);
+            mpz_mul(x[lane], x[lane], inverse);
+            CHECK(mpz_congruent_p(x[lane], z, n) != 0);
+            mpz_set(x[lane], z);
+            mpz_mul_ui(n, n, 2);
+            CHECK(mpz_cmp(z, n) < 0);
+        }
+        ifma_octet_double_if(r, &flags);
+        for (size_t lane = 0; lane < 8; lane++) {
+            ifma_octet_get(element, r, lane);
+            ifma_to_limbs(limbs, OCTET_LIMBS + 1, element, IFMA_OCTET_DIGITS);
+            mpz_mul_2exp(x[lane], x[lane], flags[lane]);
+            CHECK(test_same(big_view(limbs, OCTET_LIMBS + 2), x[lane]));
+        }
+    }
+    for (size_t lane = 0; lane < 8; lane++) {
+        mpz_clears(x[lane], y[lane], NULL);
+    }
+    mpz_clears(z, n, inverse, NULL);
+}
+
+/* Powers of 0, 1, 2, m - 1, m - 2 and of any, with the exponents 0, 1, 2, all ones and any; results may be bases. */
+static void octet_powers_agree_with_gmp(void *unused) {
+    (void)unused;
+    uint64_t m_d[OCTET_LIMBS], base_d[8][OCTET_LIMBS], result_d[8][OCTET_LIMBS], exponent_d[OCTET_LIMBS];
+    big base[8], result[8];
+    modulus m;
+    mpz_t z, n;
+    mpz_inits(z, n, NULL);
+    for (size_t which = 0; which < OCTET_EDGES + 2; which++) {
+        const big value = {m_d, OCTET_LIMBS};
+        octet_modulus(value, which);
+        modulus_init(&m, value);
+        test_to_mpz(n, value);
+        for (size_t form = 0; form < 5; form++) {
+            const big exponent = {exponent_d, form == 3 ? OCTET_LIMBS : 1 + test_below(3)};
+            big_zero(exponent);
+            exponent.d[0] = form < 3 ? form : 0;
+            if (form == 3) {
+                memset(exponent.d, 0xff, 8 * exponent.n);
+            } else if (form == 4) {
+                test_number(exponent);
+            }
+            const unsigned window = form == 3 ? 5 : 1 + (unsigned)test_below(5);
+            for (size_t lane = 0; lane < 8; lane++) {
+                base[lane] = (big){base_d[lane], OCTET_LIMBS};
+                result[lane] = (big){result_d[lane], OCTET_LIMBS};
+                big_zero(base[lane]);
+                if (lane < 3) {
+                    base[lane].d[0] = lane;
+                } else if (lane < 5) {
+                    mpz_sub_ui(z, n, lane - 2);
+                    test_from_mpz(base[lane], z);
+                } else {
+                    test_residue(base[lane], value);
+                }
+            }
+            ifma_exp_octet(result, base, exponent, window, &m);
+            for (size_t lane = 0; lane < 8; lane++) {
+                power_product(z, &base[lane], &exponent, 1, n);
+                CHECK(test_same(result[lane], z));
+            }
+            ifma_exp_octet(base, base, exponent, window, &m);
+            for (size_t lane = 0; lane < 8; lane++) {
+                CHECK(big_equal(base[lane], result[lane]) == 1);
+            }
+        }
+    }
+    mpz_clears(z, n, NULL);
+}
+
+/* Eight moduli of their own: primes, composites, and those composites that it cannot tell from primes. */
+static void fermat_agrees_with_gmp(void *unused) {
+    (void)unused;
+    uint64_t value_d[OCTET_LIMBS], passes[8];
+    const big value = {value_d, OCTET_LIMBS};
+    modulus m[8];
+    mpz_t x, n, two;
+    size_t passed = 0;
+    mpz_inits(x, n, NULL);
+    mpz_init_set_ui(two, 2);
+    for (int i = 0; i < 2 + ROUNDS / 50; i++) {
+        for (size_t lane = 0; lane < 8; lane++) {
+            const size_t which = (lane + (size_t)i) % 8;
+            if (which == 7) {
+                test_prime(value, 1024);
+            } else if (which == 6) {
+                test_prime(value, 961 + test_below(63));
+            } else {
+                octet_modulus(value, which);
+            }
+            modulus_init(&m[lane], value);
+        }
+        ifma_fermat_octet(passes, m);
+        for (size_t lane = 0; lane < 8; lane++) {
+            test_to_mpz(n, modulus_value(&m[lane]));
+            mpz_sub_ui(x, n, 1);
+            mpz_powm(x, two, x, n);
+            CHECK(passes[lane] == (mpz_cmp_ui(x, 1) == 0 ? 1 : 0));
+            passed += passes[lane];
+        }
+    }
+    CHECK(passed >= 6); /* two primes and a pseudoprime each time */
+    mpz_clears(x, n, two, NULL);
+}
+
 enum { MANY = 40 };
 
 static void powers_agree_with_gmp(void *unused) {
@@ -686,6 +874,12 @@ int main(void) {
 #ifdef TSS_IFMA_EMULATED
     test_secretly(every_carry_arrives);
 #endif
+    /* Where there is no such kernel there is nothing to test; emulated, there always is. */
+    if (ifma_usable(OCTET_LIMBS)) {
+        test_secretly(octet_products_agree_with_gmp);
+        test_secretly(octet_powers_agree_with_gmp);
+        test_secretly(fermat_agrees_with_gmp);
+    }
     test_secretly(powers_agree_with_gmp);
     test_secretly(many_powers_agree);
     test_secretly(fixed_bases_agree);
