@@ -1,13 +1,15 @@
 """A malicious signer commits one fault at a time; the fault names reason, round, culprit and check.
 
 Seat 1 is honest. The malicious seat is a C party whose messages are bent on their way out, mostly by replacing them
-with what a prover of tests/tss_cffi/provers.py makes of a choice that is out of range.
+with what a prover of tests/tss_cffi/provers.py makes of a choice that is out of range. docs/checks.md lists every
+check with its tests.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -126,10 +128,12 @@ def adding(number: int, value: int, index: int = 0) -> Change:
 # ---- Round 2: c and Alice's range proof ----
 
 
-def asking(stage: Stage, choices: Mapping[str, int], shift: provers.Shift | None = None) -> Change:
+def asking(
+    stage: Stage, choices: Mapping[str, int], shift: provers.Shift | None = None, context: bytes | None = None
+) -> Change:
     def change(wire: Wire, to: int) -> Wire:
-        context = stage.context(to) if stage.v3 else None
-        c, proof = provers.range_alice(context, stage.n(EVIL), stage.ring(to), choices, shift)
+        context_there = (context or stage.context(to)) if stage.v3 else None
+        c, proof = provers.range_alice(context_there, stage.n(EVIL), stage.ring(to), choices, shift)
         return wire.with_number(1, c).with_numbers(2, proof)
 
     return change
@@ -149,6 +153,7 @@ def bad_ranges(n: int, nt: int) -> dict[str, BadRange]:
         "s-is-1": ({"r": 1, "beta": 1}, {}),
         "z-is-1": ({"m": 0, "rho": 0}, {}),
         "s1-equals-s2": ({"m": 3, "rho": 3, "alpha": Q**2, "gamma": Q**2}, {}),
+        "another-m-in-c": ({"m": 5, "m_in_c": 6}, {}),
         "z-beyond-nt": ({}, {0: nt}),
         "u-beyond-n2": ({}, {1: n * n}),
         "w-beyond-nt": ({}, {2: nt}),
@@ -177,6 +182,28 @@ def test_range_proof_element_that_is_no_unit(stage: Stage, place: int) -> None:
     honest, evil = stage.saves[HONEST], stage.saves[EVIL]
     factor = evil["PaillierSK"]["P"] if place in {1, 3} else 2 * honest["P"] + 1
     assert stage.blamed({ASK: setting(2, factor, place)}) == RANGE_FAULT
+
+
+def test_range_proof_whose_s_and_u_are_no_units(stage: Stage) -> None:
+    # They fit each other; only whoever knows the factors of N can make them.
+    change = asking(stage, {"beta": stage.saves[EVIL]["PaillierSK"]["P"]})
+    assert stage.blamed({ASK: change}) == RANGE_FAULT
+
+
+def test_range_proof_for_another_receiver_or_session(recorded: Recorded) -> None:
+    # v2 binds these proofs to no session, but to the ring.
+    v3 = Stage(core.Protocol.GG18_V3, recorded(core.Protocol.GG18_V3, 2, 2))
+    assert v3.blamed({ASK: asking(v3, {}, context=v3.context(EVIL))}) == RANGE_FAULT
+    assert v3.blamed({ASK: asking(v3, {}, context=b"another session")}) == RANGE_FAULT
+
+
+def test_range_proof_in_another_ring(stage: Stage) -> None:
+    def change(wire: Wire, to: int) -> Wire:
+        context = stage.context(to) if stage.v3 else None
+        c, proof = provers.range_alice(context, stage.n(EVIL), stage.ring(EVIL))
+        return wire.with_number(1, c).with_numbers(2, proof)
+
+    assert stage.blamed({ASK: change}) == RANGE_FAULT
 
 
 def test_range_proof_of_another_ciphertext(stage: Stage) -> None:
@@ -213,12 +240,13 @@ def answering(
     choices: Mapping[str, int] | None = None,
     shift: provers.Shift | None = None,
     stated: gg18.Point | None = None,
+    context: bytes | None = None,
 ) -> Change:
     def change(wire: Wire, to: int) -> Wire:
         c1 = stage.said(to, ASK).number(1)
         own = {"x": stage.w(EVIL)} if with_check else {}
         c2, proof = provers.bob(
-            stage.context(EVIL),
+            stage.context(EVIL) if context is None else context,
             stage.n(to),
             stage.ring(to),
             c1,
@@ -259,6 +287,9 @@ def bad_bobs(n: int, nt: int) -> dict[str, BadRange]:
         "s2-wrong": ({}, {7: 1}),
         "t1-wrong": ({}, {8: 1}),
         "t2-wrong": ({}, {9: 1}),
+        "another-y-in-c": ({"y": 5, "y_in_c": 6}, {}),
+        "another-gamma-in-v": ({"gamma": Q**6, "gamma_in_v": Q**6 + 1}, {}),
+        "another-x-in-c": ({"x_in_c": 6}, {}),
     }
 
 
@@ -295,6 +326,13 @@ def test_bob_proof_element_that_is_no_unit(stage: Stage, place: int, *, with_che
     factor = honest["PaillierSK"]["P"] if place in {3, 5} else 2 * honest["P"] + 1
     change = setting(4 if with_check else 3, factor, place)
     assert stage.blamed({ANSWER: change}) == bob_fault(with_check=with_check)
+
+
+@CHECKED
+def test_bob_proof_of_another_party_or_session(stage: Stage, *, with_check: bool) -> None:
+    for context in (stage.context(HONEST), b"another session"):
+        change = answering(stage, with_check=with_check, context=context)
+        assert stage.blamed({ANSWER: change}) == bob_fault(with_check=with_check)
 
 
 def test_bob_proof_with_another_w_than_the_committed_one(stage: Stage) -> None:
@@ -391,6 +429,13 @@ def test_a_commitment_beyond_256_bits(stage: Stage) -> None:
     assert stage.blamed({COMMIT_UT: adding(1, 1 << 256)}) == fault("malformed", 8, detail)
 
 
+def test_a_gamma_that_reads_like_the_committed_one(stage: Stage) -> None:
+    # The same bytes between "$" signs, cut elsewhere.
+    opened = next(each for k in count(1) if b"$" in gg18.i2b((each := [9, *gg18.total([mul(k, G)])])[1])[1:-1])
+    changes = {COMMIT: committed(*provers.recut(opened)), GAMMA: opening(*opened)}
+    assert stage.blamed(changes) == fault("commitment", 5, NO_OPENING)
+
+
 def own_gamma(
     stage: Stage, gamma: int, shift: provers.Shift | None = None, context: bytes | None = None
 ) -> dict[str, Change]:
@@ -451,6 +496,8 @@ def own_va(
     rho: int = 7,
     a_shift: provers.Shift | None = None,
     v_shift: provers.Shift | None = None,
+    a_context: bytes | None = None,
+    v_context: bytes | None = None,
 ) -> dict[str, Change]:
     """V = s R + l G and A = rho G of one's own, with their proofs."""
     made: list[gg18.Point] = []
@@ -468,8 +515,11 @@ def own_va(
 
     def reveal(wire: Wire, _: int) -> Wire:
         r, v, a = points()
-        context = stage.context(EVIL)
-        proofs = [*provers.schnorr(context, rho, a_shift), *provers.v_schnorr(context, s, el, r, v_shift)]
+        own = stage.context(EVIL)
+        proofs = [
+            *provers.schnorr(own if a_context is None else a_context, rho, a_shift),
+            *provers.v_schnorr(own if v_context is None else v_context, s, el, r, v_shift),
+        ]
         opened = wire.with_numbers(1, [9, *v, *a])
         for number, element in enumerate(proofs, start=2):
             opened = opened.with_number(number, element)
@@ -514,16 +564,46 @@ def test_the_proof_of_v(stage: Stage, shift: provers.Shift) -> None:
     assert found == fault("proof", 7, "proof of V: does not verify")
 
 
+def test_the_proofs_of_a_and_v_of_another_session_or_party(stage: Stage) -> None:
+    for context in (b"other", stage.context(HONEST)):
+        found = stage.blamed(own_va(stage, a_context=context))
+        assert found == fault("proof", 7, "proof of A: does not verify")
+        found = stage.blamed(own_va(stage, v_context=context))
+        assert found == fault("proof", 7, "proof of V: does not verify")
+
+
+def reseeding(seed: bytes) -> dict[str, Change]:
+    """From the malicious seat's Gamma on, all randomness comes from the seed."""
+
+    def change(wire: Wire, _: int) -> Wire:
+        seeded.randomness(seed)
+        return wire
+
+    return {GAMMA: change}
+
+
+def test_vs_that_cancel(stage: Stage) -> None:
+    # V = s R + l G with the true s, and l without the one of the other: what is left is s R = m G + r Y.
+    seed = b"\x33" * 32
+    _, el, _ = stream(seed, 3)
+    try:
+        seeded.randomness(seed)
+        assert stage.play(reseeding(seed)) == {}
+        s = stage.said(EVIL, S).number(1)
+        stage.log.clear()
+        seeded.randomness(seed)
+        found = stage.blamed(own_va(stage, s=s, el=Q - el) | reseeding(seed))
+    finally:
+        seeded.randomness(None)
+    assert found == nobody("inconsistent", 7, "V or A: the sum is infinity")
+
+
 def test_as_that_cancel(stage: Stage) -> None:
     seed = b"\x22" * 32
     *_, rho = stream(seed, 3)  # what the honest seat draws next: for its proof of Gamma, l, rho
 
-    def gamma_and_seed(wire: Wire, _: int) -> Wire:
-        seeded.randomness(seed)
-        return wire
-
     try:
-        found = stage.blamed(own_va(stage, rho=Q - rho) | {GAMMA: gamma_and_seed})
+        found = stage.blamed(own_va(stage, rho=Q - rho) | reseeding(seed))
     finally:
         seeded.randomness(None)
     assert found == nobody("inconsistent", 7, "V or A: the sum is infinity")
@@ -538,9 +618,10 @@ def test_u_and_t_that_were_not_committed_to(stage: Stage, place: int) -> None:
 
 
 @pytest.mark.parametrize("bad", [0, 1], ids=["u", "t"])
-def test_u_or_t_that_is_no_point(stage: Stage, bad: int) -> None:
+@pytest.mark.parametrize("xy", [(1, 1), (SMALL.x + P, SMALL.y)], ids=["off-curve", "x-beyond-p"])
+def test_u_or_t_that_is_no_point(stage: Stage, bad: int, xy: tuple[int, int]) -> None:
     points = [*G, *G]
-    points[2 * bad : 2 * bad + 2] = (1, 1)
+    points[2 * bad : 2 * bad + 2] = xy
     changes = {COMMIT_UT: committed(9, *points), UT: opening(9, *points)}
     assert stage.blamed(changes) == fault("point", 9, NO_POINT)
 
