@@ -13,16 +13,33 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from daemon.custody.policy import CONFIG_MAX, AbsolutePath, Count, CustodianPolicy, Flag
 from daemon.errors import SettingsRefused
 from daemon.values import Protocol, ShareType
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic_core import ErrorDetails
 
-Seconds = Annotated[float, Field(gt=0, strict=False)]
+
+def _number(value: object) -> object:
+    """A whole or broken number; pydantic's lax mode, which takes 20 for 20.0, would take "20" and true as well."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")  # noqa: TRY004  pydantic's protocol
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Seconds = Annotated[Number, Field(gt=0)]
+
+
+def _contradiction(key: str, message: str) -> PydanticCustomError:
+    """Settings that cannot stand together. key: the one whose line is told, dotted, as seen from the table."""
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "key": key})
 
 
 class _Table(BaseModel):
@@ -87,7 +104,8 @@ class TlsSettings(_Table):
     @model_validator(mode="after")
     def _whole(self) -> TlsSettings:
         if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("certificate_file and key_file come together or not at all")
+            there = "key_file" if self.certificate_file is None else "certificate_file"
+            raise _contradiction(there, "certificate_file and key_file come together or not at all")
         return self
 
 
@@ -116,9 +134,11 @@ class PeerServiceSettings(_Table):
     def _encrypted(self) -> PeerServiceSettings:
         if self.url.startswith("http://"):
             if self.tls != TlsSettings():
-                raise ValueError("tls is set but url is http; use https")
+                raise _contradiction("tls", "tls is set but url is http; use https")
             if not self.allow_http and _LOOPBACK.fullmatch(self.url) is None:
-                raise ValueError("http to another host is refused; use https, or set allow_http knowing what it costs")
+                raise _contradiction(
+                    "url", "http to another host is refused; use https, or set allow_http knowing what it costs"
+                )
         return self
 
 
@@ -167,9 +187,9 @@ class LimitSettings(_Table):
     @model_validator(mode="after")
     def _consistent(self) -> LimitSettings:
         if self.keygens > self.sessions:
-            raise ValueError("keygens must not be more than sessions")
+            raise _contradiction("keygens", f"must not be more than sessions = {self.sessions}")
         if self.stall_seconds > max(self.keygen_seconds, self.signing_seconds):
-            raise ValueError("stall_seconds beyond keygen_seconds and signing_seconds would never count")
+            raise _contradiction("stall_seconds", "beyond keygen_seconds and signing_seconds it would never count")
         return self
 
 
@@ -209,7 +229,7 @@ class JwtSettings(_Table):
     """HS256: the secret, 32 bytes or more. RS256, ES256: the issuer's public key, PEM."""
     issuer: Annotated[str, Field(min_length=1)]
     audience: Annotated[str, Field(min_length=1)] = "tssd"
-    leeway_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
+    leeway_seconds: Annotated[Number, Field(ge=0, le=300)] = 10.0
     role_claim: Annotated[str, Field(min_length=1)] | None = None
     """Claim that names the highest role of the token; None: the uid alone decides."""
 
@@ -269,12 +289,13 @@ class Settings(_Table):
     def _consistent(self) -> Settings:
         seats = self.custodian.arena_mib * 2  # a ceremony takes at most 512 KiB
         if self.limits.sessions > seats:
-            raise ValueError(
+            raise _contradiction(
+                "limits.sessions" if "sessions" in self.limits.model_fields_set else "custodian.arena_mib",
                 f"limits.sessions = {self.limits.sessions} does not fit into custodian.arena_mib = "
-                f"{self.custodian.arena_mib}, which has room for {seats}; lower the one or raise the other"
+                f"{self.custodian.arena_mib}, which has room for {seats}; lower the one or raise the other",
             )
         if self.service.state_directory == self.custodian.state_directory:
-            raise ValueError("service.state_directory and custodian.state_directory must be two directories")
+            raise _contradiction("custodian.state_directory", "must be another one than service.state_directory")
         return self
 
 
@@ -306,23 +327,26 @@ def load(path: Path) -> Settings:
 def _problem(text: str, tables: dict[str, object], detail: ErrorDetails) -> str:
     """One refusal: `line: key: what is wrong`."""
     place = detail["loc"]
-    missing = detail["type"] == "missing"
-    key: list[int | str] = []
+    if detail["type"] == "contradiction":
+        place += tuple(detail["ctx"]["key"].split("."))
+    written: list[int | str] = []
     here: object = tables
-    for part in place[:-1] if missing else place:
+    for part in place:
         try:
             here = here[part]  # type: ignore[index]  # a place leads through tables and lists, but for what is left out
         except (KeyError, IndexError, TypeError):
-            continue  # the branch of a union, which pydantic names too
-        key.append(part)
-    line = line_of(text, key)
-    if missing:
-        key.append(place[-1])
+            continue  # not written, or the branch of a union, which pydantic names too
+        written.append(part)
+    named: Sequence[int | str] = written
+    if detail["type"] == "contradiction":
+        named = place
+    elif detail["type"] == "missing":
+        named = [*written, place[-1]]
     words = {
         "extra_forbidden": "is not a setting; remove it or correct its name",
         "missing": "is required and not there",
     }.get(detail["type"], detail["msg"].removeprefix("Value error, "))
-    return f"{line}: {'.'.join(str(part) for part in key) or 'the configuration'}: {words}"
+    return f"{line_of(text, written)}: {'.'.join(map(str, named)) or 'the configuration'}: {words}"
 
 
 _HEADER: Final = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")

@@ -92,6 +92,28 @@ def test_every_setting_is_in_the_shipped_file_with_its_default() -> None:
         assert str(here) == str(list(default) if isinstance(default, tuple) else default), name
 
 
+def ranges() -> dict[str, str]:
+    """The range of every number, as config.toml words it."""
+    found: dict[str, str] = {}
+    for table in Settings.model_json_schema()["$defs"].values():
+        for name, schema in table.get("properties", {}).items():
+            for each in schema.get("anyOf", [schema]):
+                least, most = each.get("minimum", each.get("ge")), each.get("maximum", each.get("le"))
+                above = each.get("exclusiveMinimum", each.get("gt"))
+                if most is not None and (least, above) != (None, None):
+                    found[name] = f"{least} to {most}" if above is None else f"above {above} to {most}"
+    del found["number"]  # of a uid or gid
+    return found
+
+
+def test_every_range_in_the_shipped_file_is_the_true_one() -> None:
+    lines = SHIPPED.read_text().splitlines()
+    assert len(ranges()) > 15
+    for name, words in ranges().items():
+        (line,) = (line for line in lines if re.match(rf"(# )?{name} = ", line))
+        assert words in line, name
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -99,23 +121,36 @@ def test_every_setting_is_in_the_shipped_file_with_its_default() -> None:
         (SMALL + "[limts]\n", "11: limts: is not a setting"),
         (SMALL + '[limits]\nsessions = "3"\n', "12: limits.sessions: Input should be a valid integer"),
         (SMALL + "[limits]\nkeygen_seconds = 0\n", "12: limits.keygen_seconds: Input should be greater than 0"),
-        (SMALL + "[limits]\nkeygens = 9\nsessions = 8\n", "11: limits: keygens must not be more than sessions"),
-        (SMALL + "[limits]\nsessions = 65\n", "1: the configuration: limits.sessions = 65 does not fit"),
-        (SMALL + "[limits]\nstall_seconds = 400\n", "11: limits: stall_seconds beyond"),
+        (SMALL + "[limits]\nkeygens = 9\nsessions = 8\n", "12: limits.keygens: must not be more than sessions = 8"),
+        (SMALL + "[limits]\nsessions = 3\n", "11: limits.keygens: must not be more than sessions = 3"),
+        (SMALL + "[limits]\nsessions = 65\n", "12: limits.sessions: limits.sessions = 65 does not fit"),
+        (SMALL + "arena_mib = 31\n", "11: custodian.arena_mib: limits.sessions = 64 does not fit"),
+        (SMALL + "[limits]\nstall_seconds = 400\n", "12: limits.stall_seconds: beyond keygen_seconds"),
+        (SMALL + '[limits]\nstall_seconds = "60"\n', "12: limits.stall_seconds: must be a number"),
+        (SMALL + "[service]\ndrain_seconds = true\n", "12: service.drain_seconds: must be a number"),
+        (SMALL + "[service]\ndrain_seconds = nan\n", "12: service.drain_seconds: Input should be"),
+        (SMALL + "[policy]\nrequire_expectations = 0\n", "12: policy.require_expectations: Input should be a valid b"),
         (SMALL + '[service]\nsocket = "tssd.sock"\n', "12: service.socket: must be an absolute path"),
         (
             SMALL + '[service]\nstate_directory = "/var/lib/custodian"\n',
-            "1: the configuration: service.state_directory",
+            "9: custodian.state_directory: must be another one than service.state_directory",
         ),
         (SMALL + '[access]\nviewer = ["nobody"]\n', "12: access.viewer: 'nobody' is not one of"),
         (SMALL + '[access]\nviewer = ["user:no-such-user"]\n', "12: access.viewer: this host has no user"),
         (SMALL + "[access]\nviewer = 0\n", "12: access.viewer: must be a list"),
         (SMALL + '[access.share_types]\n"uid:1" = ["walet"]\n', "11: access.share_types"),
         (SMALL + '[jwt]\nalgorithm = "none"\n', "12: jwt.algorithm: Input should be 'HS256', 'RS256' or 'ES256'"),
-        (SMALL.replace("https://coord", "http://coord"), "1: coordinator: http to another host is refused"),
+        (SMALL.replace("https://coord", "http://coord"), "2: coordinator.url: http to another host is refused"),
+        (
+            SMALL.replace("https://coord", "http://coord") + '[coordinator.tls]\nca_file = "/ca.pem"\n',
+            "11: coordinator.tls: tls is set but url is http",
+        ),
         (SMALL.replace("https://router.example", "wss://router.example"), "4: router.url: must be an address"),
         (SMALL.replace("https://router.example", "https://me@router.example"), "4: router.url: must be an address"),
-        (SMALL + '[router.tls]\ncertificate_file = "/c.pem"\n', "11: router.tls: certificate_file and key_file"),
+        (
+            SMALL + '[router.tls]\ncertificate_file = "/c.pem"\n',
+            "12: router.tls.certificate_file: certificate_file and",
+        ),
         (SMALL.replace('url = "https://router.example"\n', ""), "3: router.url: is required"),
         (SMALL.replace('"a-wallet"', '"a wallet"'), "10: custodian.party_ids.0: must look like user-type"),
         (SMALL.replace('path = "/pin"', 'path = "pin"'), "8: custodian.pin.path: must be an absolute path"),
