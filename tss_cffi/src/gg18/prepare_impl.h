@@ -47,7 +47,8 @@ static void prepare_ring(gg18_prepared *prepared) {
 INTERNAL tss_status gg18_prepare_step(void *state, tss_secret **prepared, uint16_t *permille) {
     gg18_prepare *search = state;
     BIG(germain, P_BITS);
-    if (prime_search_step(search->search, BIG_OF(search->primes[search->found]), germain)) {
+    /* All four are there already where the arena was too full for the set and the caller tries again. */
+    if (search->found < 4 && prime_search_step(search->search, BIG_OF(search->primes[search->found]), germain)) {
         search->found++;
         if (search->found == 2 && !decided(primes_apart(BIG_OF(search->primes[0]), BIG_OF(search->primes[1])))) {
             search->found = 1; /* nearly every second time: a second prime is looked for again */
@@ -72,7 +73,16 @@ INTERNAL tss_status gg18_prepare_step(void *state, tss_secret **prepared, uint16
         return TSS_MORE;
     }
     *prepared = prepared_write(&made, PREPARED_SEARCHED);
-    return *prepared != NULL ? TSS_OK : TSS_MEMORY;
+    if (*prepared == NULL) {
+        return TSS_MEMORY;
+    }
+    /* Handed over: a caller who goes on begins another set. */
+    while (search->found != 0) {
+        search->found--;
+        big_wipe(BIG_OF(search->primes[search->found]));
+    }
+    search->permille = 0;
+    return TSS_OK;
 }
 
 #endif
