@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 from collections import deque
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
@@ -783,7 +783,10 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection as every user of the store must have it; the tables are there and up to date."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # Only a new file is opened here: to close any descriptor of a file drops all locks that this process has on it,
+    # SQLite's own among them. Another process would then take itself for the last one, and delete the log under us.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(
         path, timeout=BUSY_MILLISECONDS / 1000, isolation_level=None, check_same_thread=False, cached_statements=256
     )

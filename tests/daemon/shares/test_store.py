@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import sys
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -562,3 +563,13 @@ async def test_only_a_pending_share_is_given_up_and_its_complete_set_brings_it_b
     assert (await store.share(other.share_id)).status is ShareStatus.ACTIVE
     await store.quarantine(other.share_id, "did not open for a signing")
     assert not await store.activate(other, confirmed=True)  # its set was complete before; it does not open
+
+
+async def test_another_process_that_comes_and_goes_leaves_the_log_alone(store: Store, tmp_path: Path) -> None:
+    """As `tssctl peer add` does beside a running daemon: who is last folds the log into the database and deletes it."""
+    await store.offer(offer())
+    path, log = tmp_path / "tssd.db", tmp_path / "tssd.db-wal"
+    before = log.stat().st_ino
+    visitor = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM journal'); c.close()"
+    await trio.run_process([sys.executable, "-c", visitor, str(path)])
+    assert log.stat().st_ino == before
