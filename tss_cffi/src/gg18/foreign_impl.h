@@ -223,17 +223,17 @@ static const char *foreign_prepared(gg18_prepared *prepared, span json) {
     if (!member_decimal(beta, json, "Beta")) {
         return "Beta";
     }
-    /* Top bits are lost by the doubling if the number is no Germain prime of this size; then the product is not N~. */
-    if (!member_decimal(germain, json, "P") || big_bit(germain, P_BITS - 1) == 1) {
+    /* The doubling must lose no bit, and what follows computes modulo these numbers, which takes odd ones. */
+    if (!member_decimal(germain, json, "P") || big_bit(germain, P_BITS - 1) == 1 || big_is_odd(germain) == 0) {
         return "P";
     }
     safe_prime_of(BIG_OF(prepared->own.ring_p), germain);
-    if (!member_decimal(germain, json, "Q") || big_bit(germain, P_BITS - 1) == 1) {
+    if (!member_decimal(germain, json, "Q") || big_bit(germain, P_BITS - 1) == 1 || big_is_odd(germain) == 0) {
         return "Q";
     }
     safe_prime_of(BIG_OF(prepared->own.ring_q), germain);
     /* tss-lib draws alpha below N~; only its residue modulo p'q' counts. */
-    if (big_is_odd(BIG_OF(prepared->own.ring_p)) == 0 || big_bit(BIG_OF(prepared->own.ring_p), P_BITS - 1) == 0
+    if (big_bit(BIG_OF(prepared->own.ring_p), P_BITS - 1) == 0
         || big_bit(BIG_OF(prepared->own.ring_q), P_BITS - 1) == 0
         || !ring_private_init(&ring, &prepared->own, BIG_OF(prepared->public_.h1))) {
         return "NTildei";

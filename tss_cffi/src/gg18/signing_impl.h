@@ -548,8 +548,9 @@ static bool signing_round_9(tss_party *party) {
         point_add(&s->U, &s->U, &opened[0]);
         point_add(&s->T, &s->T, &opened[1]);
     }
-    /* Only now is it known that the s_j will make a signature; before, ours must not leave. */
-    if (!point_equal(&s->U, &s->T)) {
+    /* Only now is it known that the s_j will make a signature; before, ours must not leave. Two sums at infinity are equal and tell
+     * nothing: who knew how to cancel ours could cancel both. */
+    if (point_is_infinity(&s->U) || !point_equal(&s->U, &s->T)) {
         return party_fail(party, TSS_REASON_INCONSISTENT, 0, "the sums of U and T differ");
     }
     uint8_t bytes32[32];
