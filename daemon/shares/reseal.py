@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS: Final = 5.0
+PAGE: Final = 100
+"""Rows taken out of the store at a time."""
 
 
 class Resealing:
@@ -61,12 +63,21 @@ class Resealing:
         await self._wall.custodian.wait_ready()
         status = await self._wall.ask(wire.GetStatus(), wire.Status)
         self.left = await self._store.count_sealed_before(status.kek_version)
-        while rows := await self._store.sealed_before(status.kek_version):
+        refused: dict[str, Refused] = {}
+        while rows := await self._store.sealed_before(status.kek_version, PAGE + len(refused)):
             for row in rows:
+                if row.share_id in refused:
+                    continue
                 try:
                     resealed = await self._wall.ask(wire.Reseal(row=row), wire.Resealed)
                 except Altered:
                     await self._store.quarantine(ShareId(row.share_id), "did not open to be resealed")
+                except Refused as error:
+                    refused[row.share_id] = error  # the others do not have to wait for this one
                 else:
                     await self._store.reseal(resealed.row)
             self.left = await self._store.count_sealed_before(status.kek_version)
+            if self.left <= len(refused):
+                break
+        for share_id, why in refused.items():
+            raise Refused(f"{len(refused)} shares cannot be sealed anew, share {share_id} among them: {why.message}")

@@ -109,7 +109,7 @@ async def make_committee(directory: Path, *names: str, **changes: object) -> Com
     return Committee(nodes, identities, {name: pins.signed for name, pins in lists.items()}, prepared=prepared)
 
 
-def seal_prepared(token: Token, protocol: ProtocolName, seat: int) -> PreparedRow:
+def seal_prepared(token: Token, protocol: ProtocolName, seat: int, turn: int = 0) -> PreparedRow:
     """A recorded set of pre-parameters, as if a custodian with this token had searched for it, which takes long.
 
     A custodian refuses recorded sets by a mark under their seal. Nobody but the token's owner can make such a row.
@@ -120,7 +120,7 @@ def seal_prepared(token: Token, protocol: ProtocolName, seat: int) -> PreparedRo
     content[-DIGEST_BYTES:] = hashlib.sha256(content[:-DIGEST_BYTES]).digest()
     with seeded.secret(bytes(content)) as found:
         fingerprints = tuple(seeded.core.prepared_fingerprints(found))
-        prepared_id = f"{token.status().serial}-{protocol}-{seat}"
+        prepared_id = f"{token.status().serial}-{protocol}-{seat}-{turn}"
         blob = token.seal(found, rows.prepared_header(prepared_id, protocol, fingerprints))
     return PreparedRow(
         prepared_id=prepared_id, protocol=protocol, fingerprints=fingerprints, sealed=rows.sealed_of(blob)

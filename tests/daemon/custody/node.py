@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import trio
 from msgspec import structs
@@ -136,25 +137,26 @@ async def pin_all(nodes: dict[str, Node], identities: dict[str, bytes]) -> dict[
     return lists
 
 
-def sealed_row(node: Node, token: Token, size: int) -> ShareRow:
+def sealed_row(node: Node, token: Token, size: int, **changes: Any) -> ShareRow:  # noqa: ANN401  (fields of a row)
     """A share of zeros in a row as a plain committee's keygen makes it; needs the arena."""
-    row = ShareRow(
-        share_id="zeros",
-        party_id=node.party_id,
-        session=bytes(16),
-        share_type="wallet",
-        public_key=b"\2" + bytes(32),
-        threshold=2,
-        committee=(Seat(seat=1, party_id=node.party_id), Seat(seat=2, party_id="other-server")),
-        seat=1,
-        protocol="gg18-v2",
-        channel="plain",
-        generation=0,
-        transcript=b"",
-        identities=(),
-        result_digest=bytes(32),
-        confirmation=b"",
-        sealed=rows.UNSEALED,
-    )
+    fields: dict[str, Any] = {
+        "share_id": "zeros",
+        "party_id": node.party_id,
+        "session": bytes(16),
+        "share_type": "wallet",
+        "public_key": b"\2" + bytes(32),
+        "threshold": 2,
+        "committee": (Seat(seat=1, party_id=node.party_id), Seat(seat=2, party_id="other-server")),
+        "seat": 1,
+        "protocol": "gg18-v2",
+        "channel": "plain",
+        "generation": 0,
+        "transcript": b"",
+        "identities": (),
+        "result_digest": bytes(32),
+        "confirmation": b"",
+        "sealed": rows.UNSEALED,
+    }
+    row = ShareRow(**(fields | changes))
     with seeded.core.SecretBytes(size) as share:
         return structs.replace(row, sealed=rows.sealed_of(token.seal(share, rows.share_header(row))))
