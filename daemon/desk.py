@@ -248,6 +248,7 @@ class Desk:
             metrics.hsm_errors.set(status.hsm_errors)
             metrics.arena_used.set(status.arena_used)
             metrics.arena_size.set(status.arena_size)
+        metrics.inbox.set(self.router.waiting)
         backlog = await self.store.backlog()
         for kind in ("report", "event"):
             count, oldest = backlog.get(kind, (0, None))

@@ -14,7 +14,11 @@ class Metrics:
         self.registry = r = CollectorRegistry()
         self.sessions = Counter("tssd_sessions", "Sessions ended", ["type", "outcome"], registry=r)
         self.session_seconds = Histogram(
-            "tssd_session_seconds", "Completed sessions", ["type"], buckets=_SECONDS, registry=r
+            "tssd_session_seconds",
+            "Sessions, from the request to their last word",
+            ["type"],
+            buckets=_SECONDS,
+            registry=r,
         )
         self.round_seconds = Histogram(
             "tssd_round_seconds", "One protocol round", ["type"], buckets=_SECONDS, registry=r
@@ -27,6 +31,7 @@ class Metrics:
             "tssd_requests_without_expectations", "Admitted although they expect nothing", registry=r
         )
         self.inbox_drops = Counter("tssd_router_frames_dropped", "Router frames that did not read", registry=r)
+        self.inbox = Gauge("tssd_router_inbox_frames", "Router frames that wait for their session", registry=r)
         self.channel_drops = Counter("tssd_channel_drops", "Frames the sealed channel dropped", registry=r)
         self.custodian_calls = Counter(
             "tssd_custodian_calls", "Calls across the wall", ["request", "outcome"], registry=r

@@ -125,6 +125,11 @@ class Stream:
         """For bare protocol messages: from now on keep what is sent, and send it again on each new connection."""
         self._sent = []
 
+    @property
+    def waiting(self) -> int:
+        """Frames in the inbox."""
+        return self._inbox.statistics().current_buffer_used
+
     async def receive(self) -> Incoming:
         """The next frame that reads."""
         return await self._inbox.receive()
@@ -197,6 +202,12 @@ class Router:
         self._tls: ssl.SSLContext | None = tls_context(settings.tls) if address.scheme == "https" else None
         self._links = links
         self._on_reconnect = on_reconnect
+        self._streams: set[Stream] = set()
+
+    @property
+    def waiting(self) -> int:
+        """Frames in the inboxes of all sessions."""
+        return sum(stream.waiting for stream in self._streams)
 
     @asynccontextmanager
     async def open(self, session_id: SessionId, party_id: PartyId) -> AsyncIterator[Stream]:
@@ -211,6 +222,7 @@ class Router:
         stream = Stream(party_id, self._settings.inbox_frames)
         resource = f"{self._path}/sessions/{session_id}/messages?party_id={quote(str(party_id))}"
         link = trio.CancelScope()
+        self._streams.add(stream)
         self._links.start_soon(self._keep, stream, resource, link)
         try:
             await stream.opened.wait()
@@ -220,6 +232,7 @@ class Router:
         finally:
             await stream._close()  # noqa: SLF001  the other half of one object
             link.cancel()
+            self._streams.discard(stream)
 
     async def _keep(self, stream: Stream, resource: str, link: trio.CancelScope) -> None:
         """Keep one connection up until the link is cancelled, or the router declines the first one."""

@@ -8,16 +8,21 @@ import json
 import re
 import shlex
 import subprocess
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 from daemon.values import MessageHash, PublicKey, Signature
 from localnet.__main__ import openssl_verify
 from tests.end_to_end.running import PARTIES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.end_to_end.conftest import Committee
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +84,60 @@ def test_ready_custody_peers_metrics_and_audit(committee: Committee) -> None:
     assert verdict["rows"] > 0
     assert re.search(r'^tssd_sessions_total\{outcome="completed",type="keygen"\} 1\.0$', metrics, re.MULTILINE)
     assert "tssd_custodian_ready 1.0" in metrics
+
+
+def figures(committee: Committee, party_id: str) -> dict[str, float]:
+    """Every figure of /metrics by its name and labels, as they are printed."""
+    with committee.running.client(party_id) as client:
+        text = client.get("/metrics").text
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in text.splitlines() if line[0] != "#")
+    }
+
+
+def eventually(committee: Committee, party_id: str, holds: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+    """The figures, once they are so."""
+    deadline = time.monotonic() + 60
+    while not holds(found := figures(committee, party_id)):
+        assert time.monotonic() < deadline, found
+    return found
+
+
+def test_each_named_figure_moves(committee: Committee) -> None:
+    net, party = committee.running.net, PARTIES[0]
+    before = figures(committee, party)
+    made = net.coordinator.create_signing(committee.public_key, PARTIES[:2], HASH)
+    under_way: list[dict[str, float]] = []
+
+    def on_step(_: str, step: dict[str, Any]) -> None:
+        net.coordinator.down |= step["step"] == "round"  # so that the report has to wait
+
+    async def sign() -> None:
+        expected = {"messageHash": HASH, "publicKey": committee.public_key}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(net.ceremony, "signing", made.session_id, made.join_tokens, expected)
+            while not net.coordinator.down:
+                await trio.lowlevel.checkpoint()
+            waits = partial(eventually, committee, party, lambda now: now['tssd_outbox_waiting{kind="report"}'] == 1)
+            under_way.append(await trio.to_thread.run_sync(waits))
+            net.coordinator.down = False
+
+    net.on_step = on_step
+    committee.running.call(sign)
+    net.on_step = None
+    assert under_way[0]['tssd_outbox_age_seconds{kind="report"}'] > 0
+    after = eventually(committee, party, lambda now: now['tssd_outbox_waiting{kind="report"}'] == 0)
+    assert after['tssd_outbox_age_seconds{kind="report"}'] == 0
+    moving = (
+        'tssd_sessions_total{outcome="completed",type="sign"}',
+        'tssd_session_seconds_count{type="sign"}',
+        'tssd_round_seconds_count{type="sign"}',
+        "tssd_hsm_operations",
+    )
+    eventually(committee, party, lambda now: all(now[name] > before[name] for name in moving))
+    assert figures(committee, party)["tssd_seconds_since_progress"] < 60
+    for name in ("tssd_router_inbox_frames", "tssd_custodian_restarts", "tssd_hsm_errors"):
+        assert name in after
 
 
 def test_every_confirmation_is_there_to_hand_on(committee: Committee) -> None:
