@@ -23,6 +23,11 @@ from typing import NamedTuple
 
 from ._core import ffi, lib
 
+ENUM_MAX = 0x7FFF_FFFF
+U16_MAX = 0xFFFF
+U32_MAX = 0xFFFF_FFFF
+SIZE_MAX = 0xFFFF_FFFF_FFFF_FFFF
+
 
 class Status(IntEnum):
     """tss_status, as include/tss.h explains it."""
@@ -104,6 +109,13 @@ class ArenaFull(TssError):
 def last_misuse() -> str:
     """The argument or field that this thread's last refused call was about."""
     return str(ffi.string(lib.tss_last_misuse()), "ascii")
+
+
+def in_range(number: int, argument: str, most: int) -> int:
+    """The number, where C can be handed it at all; which of these it takes, it says itself. Raises Misuse."""
+    if not 0 <= number <= most:
+        raise Misuse(argument)
+    return number
 
 
 def check(status: int) -> Status:

@@ -6,15 +6,26 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
 from ._core import ffi, lib
-from .errors import Fault, Misuse, NoResult, PartyFinal, PeerFault, Status, Stranger, check
+from .errors import (
+    ENUM_MAX,
+    U16_MAX,
+    U32_MAX,
+    Fault,
+    Misuse,
+    NoResult,
+    PartyFinal,
+    PeerFault,
+    Status,
+    Stranger,
+    check,
+    in_range,
+)
 from .secret import SecretBytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .share import Protocol, Share
-
-_SEAT_MAX = 0xFFFF
 
 
 class MessageClass(IntEnum):
@@ -97,6 +108,8 @@ class Party:
             PartyFinal: The party was finished already.
             Misuse: An argument is out of range.
         """
+        in_range(sender, "from", U32_MAX)
+        in_range(message_class, "class_", ENUM_MAX)
         status = check(lib.tss_party_receive(self.handle, sender, message_class, data, len(data)))
         if status is Status.FAULT:
             fault = self.fault()
@@ -184,11 +197,11 @@ class KeygenParty(Party):
         check(
             lib.tss_keygen_begin(
                 slot,
-                protocol,
-                _ranged(seat, "seat"),
+                in_range(protocol, "protocol", ENUM_MAX),
+                in_range(seat, "seat", U32_MAX),
                 _seat_list(seats, "seats"),
                 len(seats),
-                _ranged(threshold, "threshold"),
+                in_range(threshold, "threshold", U16_MAX),
                 ffi.NULL if prepared is None else prepared.handle,
                 _session(session),
             )
@@ -240,14 +253,8 @@ class SigningParty(Party):
         return Signature(bytes(ffi.buffer(rs)), recovery_id[0])
 
 
-def _ranged(number: int, argument: str) -> int:
-    if not 0 <= number <= _SEAT_MAX:
-        raise Misuse(argument)
-    return number
-
-
 def _seat_list(seats: Sequence[int], argument: str) -> Any:  # noqa: ANN401 - cffi arrays have no type
-    return ffi.new("uint32_t[]", [_ranged(seat, argument) for seat in seats])
+    return ffi.new("uint32_t[]", [in_range(seat, argument, U32_MAX) for seat in seats])
 
 
 def _session(session: bytes | None) -> Any:  # noqa: ANN401 - cffi pointers have no type

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from ._core import ffi, lib
-from .errors import NotNeeded, Status, check
+from .errors import ENUM_MAX, NotNeeded, Status, check, in_range
 from .secret import SecretBytes
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ class PreParameterSearch:
 
     def __init__(self, protocol: Protocol) -> None:
         """Begin. Raises NotNeeded where the protocol wants none."""
+        self._handle = None
         slot = ffi.new("tss_prepare **")
-        if check(lib.tss_prepare_begin(slot, protocol)) is Status.NOTHING:
+        if check(lib.tss_prepare_begin(slot, in_range(protocol, "protocol", ENUM_MAX))) is Status.NOTHING:
             raise NotNeeded(f"{protocol.label} wants no pre-parameters")
         self._handle = slot[0]
         self.permille = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, NoReturn, Self
 
 from ._core import ffi, lib
-from .errors import ArenaUnavailable, Status, check
+from .errors import SIZE_MAX, ArenaUnavailable, Status, check, in_range
 
 
 class Usage(NamedTuple):
@@ -26,7 +26,7 @@ def open_arena(size: int) -> None:
         Misuse: There is an arena already, or the size is out of range.
         ArenaUnavailable: The memory cannot be had or cannot be locked.
     """
-    status = lib.tss_open(size)
+    status = lib.tss_open(in_range(size, "arena_len", SIZE_MAX))
     if status == Status.MEMORY:
         raise ArenaUnavailable(
             f"{size} bytes cannot be locked in memory; raise the limit (LimitMEMLOCK= in the unit, or ulimit -l) "
@@ -55,7 +55,7 @@ class SecretBytes:
     def __init__(self, length: int) -> None:
         """Make `length` zero bytes, 1 to 1 MiB. Raises Misuse or ArenaFull."""
         slot = ffi.new("tss_secret **")
-        check(lib.tss_secret_new(slot, length))
+        check(lib.tss_secret_new(slot, in_range(length, "len", SIZE_MAX)))
         self._handle = slot[0]
 
     @classmethod

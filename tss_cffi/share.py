@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import NamedTuple, NoReturn, Self
 
 from ._core import ffi, lib
-from .errors import check
+from .errors import ENUM_MAX, U16_MAX, check, in_range
 from .prepare import split_fingerprints
 from .secret import SecretBytes
 
@@ -98,6 +98,8 @@ class Share:
             KeyMaterialRefused: field names the first field that is missing, odd or contradicts another.
         """
         slot = ffi.new("tss_secret **")
+        in_range(protocol, "protocol", ENUM_MAX)
+        in_range(threshold, "threshold", U16_MAX)
         check(lib.tss_share_import(slot, protocol, threshold, foreign.handle))
         return SecretBytes.adopt(slot[0])
 

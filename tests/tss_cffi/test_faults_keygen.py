@@ -160,16 +160,17 @@ RANGE_H2: Final = "h2: not a unit above 1 of n_tilde"
 @pytest.mark.parametrize(
     ("number", "value", "detail"),
     [
-        (PAILLIER_N, (1 << 2047) - 1, SIZE_N),
-        (PAILLIER_N, 15, SIZE_N),
-        (PAILLIER_N, 1 << 2047, SIZE_N),
-        (PAILLIER_N, (1 << 2048) + 1, LONG),
-        (N_TILDE, (1 << 2047) - 1, SIZE_NT),
-        (N_TILDE, 1 << 2047, SIZE_NT),
-        (N_TILDE, (1 << 2048) + 1, LONG),
-        (H1, 1, RANGE_H1),
-        (H2, 1, RANGE_H2),
-        (H1, 1 << 2048, LONG),
+        pytest.param(PAILLIER_N, (1 << 2047) - 1, SIZE_N, id="n-of-2047-bits"),
+        pytest.param(PAILLIER_N, 15, SIZE_N, id="n-of-4-bits"),
+        pytest.param(PAILLIER_N, 1 << 2047, SIZE_N, id="n-even"),
+        pytest.param(PAILLIER_N, (1 << 2048) + 1, LONG, id="n-of-2049-bits"),
+        pytest.param(N_TILDE, (1 << 2047) - 1, SIZE_NT, id="nt-of-2047-bits"),
+        pytest.param(N_TILDE, 1 << 2047, SIZE_NT, id="nt-even"),
+        pytest.param(N_TILDE, (1 << 2048) + 1, LONG, id="nt-of-2049-bits"),
+        pytest.param(H1, 1, RANGE_H1, id="h1-is-1"),
+        pytest.param(H2, 1, RANGE_H2, id="h2-is-1"),
+        pytest.param(H1, 1 << 2048, LONG, id="h1-of-2049-bits"),
+        pytest.param(H2, 1 << 2048, LONG, id="h2-of-2049-bits"),
     ],
 )
 def test_parameters_of_the_wrong_size(v2: Stage, number: int, value: int, detail: str) -> None:
@@ -186,6 +187,8 @@ def test_parameters_that_do_not_go_together(v2: Stage) -> None:
     expect("h1, h2: equal", h1=own["H2i"])
     expect(RANGE_H1, h1=own["NTildei"])
     expect(RANGE_H2, h2=own["NTildei"])
+    expect(RANGE_H1, h1=own["NTildei"] + 4)
+    expect(RANGE_H2, h2=own["NTildei"] + 4)
     expect(RANGE_H1, h1=2 * germain + 1)
     expect(RANGE_H2, h2=3 * (2 * germain + 1))
     expect("n_tilde: shares a factor with paillier_n", nt=own["PaillierSK"]["N"])

@@ -609,6 +609,23 @@ def test_as_that_cancel(stage: Stage) -> None:
     assert found == nobody("inconsistent", 7, "V or A: the sum is infinity")
 
 
+# ---- A nonce is used once ----
+
+
+def test_a_signing_begun_again_shares_no_nonce(protocol: Protocol, recorded: Recorded) -> None:
+    stage = Stage(protocol, recorded(protocol, 2, 3), (1, 2, 3))
+    for _ in range(2):
+        assert HONEST in stage.play({S: adding(1, 1)}, (2, 3))
+    wires = [(posted.to, Wire.parse(posted.data)) for posted in stage.log if posted.sender == HONEST]
+    ciphertexts = [wire.number(1) for _, wire in wires if wire.type == ASK]
+    assert len(ciphertexts) == len(set(ciphertexts)) == 4  # fresh for each receiver
+    to_second = [wire for to, wire in wires if to == EVIL]
+    for kind in (COMMIT, ANSWER, THETA, GAMMA, COMMIT_VA, VA, COMMIT_UT, UT, S):
+        first, again = (wire for wire in to_second if wire.type == kind)
+        everything = [{part for parts in wire.fields.values() for part in parts} for wire in (first, again)]
+        assert everything[0].isdisjoint(everything[1])
+
+
 # ---- Rounds 9 and 10: U, T and s ----
 
 

@@ -16,12 +16,13 @@ from tests.tss_cffi.table import attempt, close, hold, seat_keygen, seat_signing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tss_cffi import Fault, Message, Protocol, Share, SigningParty
+    from tss_cffi import Fault, Message, Party, Protocol, Share, SigningParty
 
     Recorded = Callable[[Protocol, int, int], dict[int, Share]]
 
 DIGEST: Final = hashlib.sha256(b"to be signed").digest()
-DIRECT, BROADCAST = core.MessageClass.DIRECT, core.MessageClass.BROADCAST
+MessageClass = core.MessageClass
+DIRECT, BROADCAST = MessageClass.DIRECT, MessageClass.BROADCAST
 ASK: Final = "signing.SignRound1Message1"
 
 
@@ -216,18 +217,55 @@ TYPES = st.sampled_from(
         *(f"signing.SignRound{k}Message" for k in range(2, 10)),
         "signing.SignRound1Message2",
         "keygen.KGRound1Message",
+        "keygen.KGRound2Message1",
+        "keygen.KGRound2Message2",
+        "keygen.KGRound3Message",
     ]
 )
 
 
+ANYTHING = st.one_of(BYTES, st.builds(lambda kind, parts: Wire(kind, parts).encode(), TYPES, FIELDS))
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.one_of(BYTES, st.builds(lambda kind, parts: Wire(kind, parts).encode(), TYPES, FIELDS)))
+@given(data=ANYTHING)
 @example(data=element(1, (PACKAGE + ASK).encode()) + varint(2 << 3 | 2) + varint((1 << 64) - 1))
 def test_any_bytes_end_in_a_fault_that_names_the_sender(recorded: Recorded, data: bytes) -> None:
     made = Pair(recorded(core.Protocol.GG18_V2, 2, 2))
     found = attempt(made.party, 2, DIRECT, data)
     assert found is None or (found.reason in {"malformed", "class"} and found.culprits == (2,))
     close(made.seats)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 13), data=ANYTHING, turned=st.booleans())
+def test_any_bytes_in_place_of_any_message(recorded: Recorded, place: int, data: bytes, *, turned: bool) -> None:
+    """Places 0 to 9 are a signing's messages, the others a keygen's."""
+    shares = recorded(core.Protocol.GG18_V3, 2, 2)
+    before = core.arena_usage().used
+    seats: dict[int, Party]
+    if place < 10:
+        seats = dict(seat_signing(shares, (1, 2), DIGEST))
+    else:
+        seats = dict(seat_keygen(core.Protocol.GG18_V3, 2, 2))
+    left = place % 10
+    found = None
+    while messages := [(seat, message) for seat in seats for message in seats[seat].outgoing()]:
+        for seat, message in messages:
+            found = None
+            if seat == 2 and left == 0:
+                message_class = MessageClass(3 - message.message_class) if turned else message.message_class
+                found = attempt(seats[1], 2, message_class, data)
+            left -= seat == 2
+            found = found or attempt(seats[3 - seat], seat, message.message_class, message.data)
+            if found is not None:
+                assert found.reason in {"malformed", "class", "equivocation", "commitment", "proof"}
+                assert found.culprits == (2,)
+                assert seats[1].state is core.PartyState.FAILED
+                assert seats[1].outgoing() == []
+    assert left < 0
+    close(seats)
+    assert core.arena_usage().used == before
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

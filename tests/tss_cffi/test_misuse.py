@@ -44,6 +44,8 @@ def keygen(prepared: SecretBytes | None, **changed: Any) -> None:  # noqa: ANN40
         ("protocol", {"protocol": 0}),
         ("protocol", {"protocol": 3}),
         ("protocol", {"protocol": 2**31 - 1}),
+        ("protocol", {"protocol": 2**32 + 1}),
+        ("protocol", {"protocol": -1}),
         ("seats", {"seats": ()}),
         ("seats", {"seats": (1,)}),
         ("seats", {"seats": (0, 1)}),
@@ -55,10 +57,13 @@ def keygen(prepared: SecretBytes | None, **changed: Any) -> None:  # noqa: ANN40
         ("seat", {"seat": 0}),
         ("seat", {"seat": 4}),
         ("seat", {"seat": 65536}),
+        ("seat", {"seat": -1}),
+        ("seat", {"seat": 2**32 + 1}),
         ("threshold", {"threshold": 0}),
         ("threshold", {"threshold": 1}),
         ("threshold", {"threshold": 4}),
         ("threshold", {"threshold": 65536}),
+        ("threshold", {"threshold": 65538}),
         ("threshold", {"threshold": -1}),
         ("session32", {"session": bytes(32)}),
         ("session32", {"session": bytes(31)}),
@@ -120,25 +125,39 @@ def test_fewer_signers_than_the_threshold(recorded: Recorded) -> None:
 
 def test_receive(share: Share) -> None:
     with core.SigningParty(share, (1, 2), DIGEST) as party:
-        for argument, data, message_class in (
-            ("data_len", bytes(256 * 1024 + 1), 2),
-            ("class_", b"", 0),
-            ("class_", b"", 3),
+        for argument, sender, data, message_class in (
+            ("data_len", 2, bytes(256 * 1024 + 1), 2),
+            ("class_", 2, b"", 0),
+            ("class_", 2, b"", 3),
+            ("class_", 2, b"", -1),
+            ("class_", 2, b"", 2**32 + 1),
+            ("from", -1, b"", 1),
+            ("from", 2**32 + 2, b"", 1),
         ):
             with pytest.raises(core.Misuse) as caught:
-                party.receive(1, message_class, data)  # type: ignore[arg-type]
+                party.receive(sender, message_class, data)  # type: ignore[arg-type]
             assert caught.value.argument == argument
         assert party.fault() is None
 
 
-@pytest.mark.parametrize("threshold", [0, 1, 33])
+@pytest.mark.parametrize("threshold", [-1, 0, 1, 33, 65538])
 def test_import_threshold(threshold: int) -> None:
     with seeded.secret(b"{}") as text, pytest.raises(core.Misuse) as caught:
         core.Share.import_foreign(V2, threshold, text)
     assert caught.value.argument == "threshold"
 
 
-@pytest.mark.parametrize("length", [0, 1024 * 1024 + 1])
+@pytest.mark.parametrize("protocol", [-1, 0, 3, 2**32 + 1])
+def test_protocol(protocol: Any) -> None:  # noqa: ANN401 - whatever a caller may get wrong
+    with seeded.secret(b"{}") as text, pytest.raises(core.Misuse) as caught:
+        core.Share.import_foreign(protocol, 2, text)
+    assert caught.value.argument == "protocol"
+    with pytest.raises(core.Misuse) as caught:
+        core.PreParameterSearch(protocol)
+    assert caught.value.argument == "protocol"
+
+
+@pytest.mark.parametrize("length", [-1, 0, 1024 * 1024 + 1, 2**64 + 1])
 def test_secret_length(length: int) -> None:
     with pytest.raises(core.Misuse) as caught:
         core.SecretBytes(length)
@@ -153,7 +172,7 @@ def test_the_arena_is_made_once_and_left_empty(share: Share) -> None:
         core.close_arena()
     assert caught.value.argument == "tss_close: an object is left"
     core.SigningParty(share, (1, 2), DIGEST).close()  # all goes on as before
-    for size in (0, 1024 * 1024 - 1, 2**30 + 1):
+    for size in (-1, 0, 1024 * 1024 - 1, 2**30 + 1, 2**64 + 2**21):
         with pytest.raises(core.Misuse) as caught:
             core.open_arena(size)
         assert caught.value.argument == "arena_len"
@@ -171,9 +190,14 @@ def test_a_ceremony_that_finds_no_room_frees_what_it_took(recorded: Recorded) ->
     share = recorded(V2, 2, 2)[1]
     before = core.arena_usage().used
     held: list[SecretBytes] = []
+    corner = core.SecretBytes(256 * 1024)
     for size in (1024 * 1024, 64 * 1024, 16 * 1024, 4096, 1024):
         with pytest.raises(core.ArenaFull):
             held.extend(core.SecretBytes(size) for _ in range(1000))
+    # What is free now is one corner, and is given back bit by bit, so that there is no room at one point after another.
+    corner.close()
+    with pytest.raises(core.ArenaFull):
+        held.extend(core.SecretBytes(2048) for _ in range(1000))
     refused = 0
     while held:
         held.pop().close()
@@ -185,7 +209,7 @@ def test_a_ceremony_that_finds_no_room_frees_what_it_took(recorded: Recorded) ->
             break
     for secret in held:
         secret.close()
-    assert refused > 3
+    assert refused > 10
     assert core.arena_usage().used == before
 
 
