@@ -442,12 +442,16 @@ def test_a_mod_proof_made_by_the_book_passes(v2: Stage) -> None:
 )
 def test_mod_proof(v2: Stage, case: str) -> None:
     n = v2.own[EVIL]["PaillierSK"]["N"]
+    w = next(k for k in count(2) if gg18.jacobi(k, n) == -1)
+    made = provers.mod(v2.context(EVIL), v2.own[EVIL]["PaillierSK"]["P"], v2.own[EVIL]["PaillierSK"]["Q"], w=w)
+    # The smallest: plus N, it still has 2048 bits.
+    x, z = (min(places, key=made.__getitem__) for places in (range(1, A), range(B + 1, len(made))))
     shift = {
         "w-beyond-n": {0: n},
-        "x-beyond-n": {3: n},
-        "z-beyond-n": {B + 3: n},
-        "x-wrong": {3: 1},
-        "z-wrong": {B + 3: 1},
+        "x-beyond-n": {x: n},
+        "z-beyond-n": {z: n},
+        "x-wrong": {x: 1},
+        "z-wrong": {z: 1},
         "a-wrong": {A: 1},
         "b-wrong": {B: 1},
         "a-too-long": {A: 1 << (gg18.MOD_ITERATIONS + 1)},
@@ -455,7 +459,8 @@ def test_mod_proof(v2: Stage, case: str) -> None:
         "a-too-short": {A: -(1 << gg18.MOD_ITERATIONS)},
         "b-too-short": {B: -(1 << gg18.MOD_ITERATIONS)},
     }[case]
-    assert v2.play({REVEAL: modding(v2, shift=shift)}) == MOD_FAULT
+    assert all((made[place] + change).bit_length() <= 2048 for place, change in shift.items())
+    assert v2.play({REVEAL: modding(v2, shift=shift, w=w)}) == MOD_FAULT
 
 
 def test_mod_proof_of_another_party_or_session(v2: Stage) -> None:
