@@ -151,7 +151,7 @@ TSS_API void tss_channel_free(tss_channel *channel);
 TSS_API void tss_channel_hello_digest(const tss_channel *channel, uint8_t *digest32);
 
 /** The signature over it: the hello goes out. Once.
- *  Returns: TSS_OK; TSS_MISUSE: called before; TSS_REFUSED: not our identity's signature, or its s is high */
+ *  Returns: TSS_OK; TSS_MEMORY; TSS_MISUSE: called before; TSS_REFUSED: not our identity's signature, or its s is high */
 TSS_API TSS_MUST_USE tss_status tss_channel_start(tss_channel *channel, const uint8_t *signature64);
 
 /** Take a frame from the network: any bytes. May compute rounds of the party.

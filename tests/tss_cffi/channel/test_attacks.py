@@ -223,6 +223,27 @@ def test_two_different_hellos_convict() -> None:
     seat.close()
 
 
+def test_a_later_hello_does_not_take_the_place_of_evidence() -> None:
+    terms = signing_terms()
+    seat = Seat(terms, 1)
+    first, second = hello_of(terms), hello_of(terms, keys={"x25519": ephemeral("other").x25519})
+    for hello in (first, second, hello_of(dataclasses.replace(terms, generation=7), 3)):
+        seat.channel.receive(hello, 0)
+    is_convicted(fault_of(seat), 2)
+    assert fault_of(seat).evidence == (first, second)
+    seat.close()
+
+
+def test_the_evidence_is_that_of_the_first_fault() -> None:
+    terms = signing_terms()
+    seat = Seat(terms, 1)
+    hellos = [hello_of(dataclasses.replace(terms, generation=number), number) for number in (2, 3)]
+    for hello in hellos:
+        seat.channel.receive(hello, 0)
+    assert (fault_of(seat).by, fault_of(seat).evidence) == (2, (hellos[0],))
+    seat.close()
+
+
 class TwoHellos(Stranger):
     """Seat 3 shows seat 2 another hello than seat 1, and keeps to the first otherwise."""
 

@@ -133,6 +133,14 @@ static void fail(tss_channel *c, const tss_channel_fault *fault) {
     }
 }
 
+/* Fail, with one statement as the evidence: of the first fault alone, and never in the place of a conviction's. */
+static void fail_shown(tss_channel *c, const tss_channel_fault *fault, const channel_statement *statement) {
+    if (!c->convicted && c->fault.reason == TSS_CHANNEL_NONE) {
+        (void)statement_keep(&c->evidence[0], (span){statement->data, statement->len});
+    }
+    fail(c, fault);
+}
+
 static void fail_internal(tss_channel *c, const char *detail) {
     tss_channel_fault fault = fault_of(TSS_CHANNEL_INTERNAL, 0);
     detail_write(fault.detail, "%s", detail);
@@ -198,12 +206,8 @@ static void fail_payload(tss_channel *c, size_t peer, const char *detail) {
 
 static void fail_confirmation(tss_channel *c, size_t index) {
     tss_channel_fault fault = fault_of(TSS_CHANNEL_CONFIRMATION_DIFFERS, seat_of(c, index));
-    const channel_statement *theirs = &c->members[index].confirmation;
     detail_write(fault.detail, "seat %u confirms another result", seat_of(c, index));
-    if (!c->convicted && c->fault.reason == TSS_CHANNEL_NONE) {
-        (void)statement_keep(&c->evidence[0], (span){theirs->data, theirs->len});
-    }
-    fail(c, &fault);
+    fail_shown(c, &fault, &c->members[index].confirmation);
 }
 
 /* ---- Disputes: showing what one holds ---- */
@@ -536,11 +540,9 @@ static bool ephemeral_keys_distinct(tss_channel *c) {
 
 static void fail_low_order(tss_channel *c, size_t index) {
     tss_channel_fault fault = fault_of(TSS_CHANNEL_EPHEMERAL_KEY, seat_of(c, index));
-    const channel_statement *hello = &c->members[index].hello;
     fault_blame(&fault, seat_of(c, index));
     detail_write(fault.detail, "seat %u: an ephemeral key of low order", seat_of(c, index));
-    (void)statement_keep(&c->evidence[0], (span){hello->data, hello->len});
-    fail(c, &fault);
+    fail_shown(c, &fault, &c->members[index].hello);
 }
 
 /* The pairwise keys of all peers. False: it has failed. */
@@ -657,8 +659,7 @@ static tss_status receive_hello(tss_channel *c, size_t from, span frame) {
         detail_write(fault.detail, "a signed hello that does not decode");
     }
     if (!readable || hello_differs(fault.detail, &hello, &c->ceremony, from)) {
-        (void)statement_keep(&c->evidence[0], frame);
-        fail(c, &fault);
+        fail_shown(c, &fault, &peer->hello);
         return counted(c);
     }
     memcpy(peer->x25519_32, hello.x25519.at, 32);
@@ -770,6 +771,9 @@ static tss_status receive_sealed(tss_channel *c, size_t from, span frame) {
 static bool signature_adopt(tss_channel *c, const uint8_t *signature64) {
     point key;
     point recovered;
+    if (c->has_signature && memcmp(signature64, c->signature64, sizeof c->signature64) == 0) {
+        return true;
+    }
     if (!point_parse(&key, c->ceremony.public33, 33) || !ecdsa_verify(signature64, c->ceremony.digest32, &key)) {
         return false;
     }
@@ -1155,6 +1159,39 @@ static tss_channel *channel_new(const tss_ceremony *ceremony) {
     return c;
 }
 
+/* A call of the face that comes near keys or plaintext. All of it runs on the secret stack, which is wiped once, at its end: what it
+ * calls in there that has to run on that stack is on it already. */
+typedef struct channel_call {
+    tss_channel *channel;
+    const tss_ceremony *ceremony; /* of a new one */
+    span data;                    /* a frame, a signature */
+    tss_status status;
+} channel_call;
+
+static tss_status channel_inside(void (*function)(void *argument), channel_call *call) {
+    return secret_call(function, call) ? call->status : TSS_MEMORY;
+}
+
+static void new_inside(void *argument) {
+    channel_call *call = argument;
+    tss_channel *c = channel_new(call->ceremony);
+    call->status = c != NULL ? TSS_OK : TSS_MEMORY;
+    for (size_t i = 0; call->status == TSS_OK && i < c->n; i++) {
+        c->members[i].identity = crypto_identity_open(c->ceremony.members[i].identity33);
+        if (c->members[i].identity == NULL) {
+            call->status = refuse(TSS_MISUSE, "ceremony.members.identity33");
+        }
+    }
+    if (call->status == TSS_OK && !channel_prepare(c)) {
+        call->status = TSS_MEMORY;
+    }
+    if (call->status != TSS_OK) {
+        tss_channel_free(c);
+        c = NULL;
+    }
+    call->channel = c;
+}
+
 tss_status tss_channel_new(tss_channel **channel, const tss_ceremony *ceremony) {
     ARG_CHECK(channel != NULL, "channel");
     *channel = NULL;
@@ -1162,20 +1199,10 @@ tss_status tss_channel_new(tss_channel **channel, const tss_ceremony *ceremony) 
     ARG_CHECK(secret_is_open(), "tss_open");
     const char *problem = ceremony_problem(ceremony);
     ARG_CHECK(problem == NULL, problem);
-    tss_channel *c = channel_new(ceremony);
-    for (size_t i = 0; c != NULL && i < c->n; i++) {
-        c->members[i].identity = crypto_identity_open(ceremony->members[i].identity33);
-        if (c->members[i].identity == NULL) {
-            tss_channel_free(c);
-            return refuse(TSS_MISUSE, "ceremony.members.identity33");
-        }
-    }
-    if (c == NULL || !channel_prepare(c)) {
-        tss_channel_free(c);
-        return TSS_MEMORY;
-    }
-    *channel = c;
-    return TSS_OK;
+    channel_call call = {.ceremony = ceremony};
+    const tss_status status = channel_inside(new_inside, &call);
+    *channel = call.channel;
+    return status;
 }
 
 void tss_channel_hello_digest(const tss_channel *channel, uint8_t *digest32) {
@@ -1188,34 +1215,55 @@ void tss_channel_hello_digest(const tss_channel *channel, uint8_t *digest32) {
     }
 }
 
+static void start_inside(void *argument) {
+    channel_call *call = argument;
+    tss_channel *c = call->channel;
+    channel_statement *hello = &c->members[c->self].hello;
+    if (!seat_signed(c, c->self, CHANNEL_TAG_HELLO, statement_body(hello), call->data.at)) {
+        call->status = refuse(TSS_REFUSED, "signature64");
+        return;
+    }
+    memcpy(hello->data + hello->len - CHANNEL_SIGNATURE_LEN, call->data.at, CHANNEL_SIGNATURE_LEN);
+    c->started = true;
+    if (c->state == TSS_CHANNEL_HELLO) {
+        hello->due = c->peers;
+        agree(c);
+    }
+    call->status = TSS_OK;
+}
+
 tss_status tss_channel_start(tss_channel *channel, const uint8_t *signature64) {
     ARG_CHECK(channel != NULL, "channel");
     ARG_CHECK(signature64 != NULL, "signature64");
     ARG_CHECK(!channel->started, "channel");
-    channel_statement *hello = &channel->members[channel->self].hello;
-    if (!seat_signed(channel, channel->self, CHANNEL_TAG_HELLO, statement_body(hello), signature64)) {
-        return refuse(TSS_REFUSED, "signature64");
-    }
-    memcpy(hello->data + hello->len - CHANNEL_SIGNATURE_LEN, signature64, CHANNEL_SIGNATURE_LEN);
-    channel->started = true;
-    if (channel->state == TSS_CHANNEL_HELLO) {
-        hello->due = channel->peers;
-        agree(channel);
-    }
-    return TSS_OK;
+    channel_call call = {.channel = channel, .data = {signature64, CHANNEL_SIGNATURE_LEN}};
+    return channel_inside(start_inside, &call);
+}
+
+static void receive_inside(void *argument) {
+    channel_call *call = argument;
+    call->status = receive_frame(call->channel, call->data);
 }
 
 tss_status tss_channel_receive(tss_channel *channel, const uint8_t *data, size_t data_len, uint64_t now_ms) {
     ARG_CHECK(channel != NULL, "channel");
     ARG_CHECK(data != NULL || data_len == 0, "data");
     clock_set(channel, now_ms);
-    return receive_frame(channel, (span){data, data_len});
+    channel_call call = {.channel = channel, .data = {data, data_len}};
+    /* No room for a stack: it will be sent again. */
+    return secret_call(receive_inside, &call) ? call.status : dropped(channel, TSS_DROP_FULL);
+}
+
+static void tick_inside(void *argument) {
+    channel_call *call = argument;
+    time_passes(call->channel);
 }
 
 void tss_channel_tick(tss_channel *channel, uint64_t now_ms) {
     if (channel != NULL) {
         clock_set(channel, now_ms);
-        time_passes(channel);
+        channel_call call = {.channel = channel};
+        (void)channel_inside(tick_inside, &call); /* no room for a stack: the next tick finds some */
     }
 }
 
@@ -1230,7 +1278,7 @@ void tss_channel_connected(tss_channel *channel, uint64_t now_ms) {
     if (wants_more(channel)) {
         acks_due(channel);
     }
-    time_passes(channel);
+    tss_channel_tick(channel, now_ms);
 }
 
 /* Hand out a statement that is due: to all at once where it is due to all. */
@@ -1329,6 +1377,15 @@ tss_status tss_channel_transcript(const tss_channel *channel, uint8_t *transcrip
     return TSS_OK;
 }
 
+static void attach_inside(void *argument) {
+    channel_call *call = argument;
+    tss_channel *c = call->channel;
+    if (!c->disputed && party_drain(c)) {
+        pump(c);
+    }
+    call->status = TSS_OK;
+}
+
 tss_status tss_channel_attach(tss_channel *channel, tss_party *party, uint64_t now_ms) {
     ARG_CHECK(channel != NULL, "channel");
     ARG_CHECK(party != NULL, "party");
@@ -1349,10 +1406,11 @@ tss_status tss_channel_attach(tss_channel *channel, tss_party *party, uint64_t n
     channel->rounds = rounds;
     channel->party = party;
     channel->state = TSS_CHANNEL_RUNNING;
-    if (!channel->disputed && party_drain(channel)) {
-        pump(channel);
-    }
     channel->steps++;
+    channel_call call = {.channel = channel};
+    if (channel_inside(attach_inside, &call) != TSS_OK) {
+        fail_internal(channel, "no room for a stack");
+    }
     return TSS_OK;
 }
 
