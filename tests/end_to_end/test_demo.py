@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,17 +27,43 @@ def running(place: str) -> list[str]:
     return found
 
 
-def test_two_parties_make_a_key_and_sign() -> None:
+def test_two_parties_make_a_key_and_sign_and_stay_for_a_signing_by_hand() -> None:
     before = left_behind()
-    command = [sys.executable, "-m", "localnet", "--parties", "2", "--threshold", "2"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert ran.stderr == ""
-    assert re.search(r"public key  0[23][0-9a-f]{64}", ran.stdout)
-    assert ran.stdout.count("Verified OK; for another message: Verification failure") == 1
-    assert re.findall(r"demo-\w+ holds share .*, 2-of-2, active", ran.stdout)
+    command = [sys.executable, "-m", "localnet", "--parties", "2", "--threshold", "2", "--stay"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ran:
+        try:
+            assert ran.stdout is not None
+            lines = list(itertools.takewhile(lambda line: "sessions watch" not in line, ran.stdout))
+            page, _, offered = "".join(lines).partition("in another terminal\n")
+            look, _, sign = offered.partition("A signature by hand")
+            printed = "set -ex\n" + look + sign.partition("\n")[2]
+            did = subprocess.run(["/bin/sh", "-c", printed], capture_output=True, text=True, timeout=240, check=False)
+        finally:
+            ran.send_signal(signal.SIGINT)
+            end, complaint = ran.communicate(timeout=120)
+    assert (ran.returncode, complaint) == (0, ""), complaint
+    assert did.returncode == 0, did.stderr
+    assert re.search(r"public key  0[23][0-9a-f]{64}", page)
+    assert page.count("Verified OK; for another message: Verification failure") == 1
+    assert re.findall(r"demo-\w+ holds share .*, 2-of-2, active", page)
+    assert re.search("able to sign +yes", did.stdout)
+    assert did.stdout.count("signing accepted") == 2
+    assert "All stopped." in end
     assert left_behind() <= before
     assert running("tssd-localnet-") == []
+
+
+def test_an_interrupted_demonstration_leaves_nothing() -> None:
+    before = left_behind()
+    command = [sys.executable, "-m", "localnet", "--parties", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ran:
+        assert ran.stdout is not None
+        next(line for line in ran.stdout if "parties on this machine" in line)
+        ran.send_signal(signal.SIGINT)
+        end, _ = ran.communicate(timeout=120)
+    assert ran.returncode == 130
+    assert "All stopped." in end
+    assert left_behind() <= before
 
 
 def test_a_threshold_beyond_the_parties_is_refused() -> None:
