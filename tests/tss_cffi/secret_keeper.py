@@ -1,7 +1,8 @@
-"""A process that holds secrets, for test_memory.py to search: it signs, and stops until a line of input lets it go on.
+"""A process that holds secrets, for test_memory.py to search: it signs or makes a key, and stops until it is let go on.
 
-Arguments: the folder of the seeded build, tss-lib's save data of seats 1 and 2 of 2-of-2 in a file each, a seed in hex,
-"sign" or "fail". The files go straight into the arena. Seat 1 is the one whose secrets are looked for.
+Arguments: the folder of the seeded build; tss-lib's save data of seats 1 and 2 of 2-of-2, or two sets of its
+pre-parameters, in a file each; a seed in hex; "sign", "fail" or "keygen". The files go straight into the arena. Seat 1
+is the one whose secrets are looked for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-folder, first_save, second_save, seed, what = sys.argv[1:]
+folder, first, second, seed, what = sys.argv[1:]
 if TYPE_CHECKING:
     import tss_cffi as core
     from tss_cffi._core import ffi, lib
@@ -30,13 +31,26 @@ def stop(text: str) -> None:
     sys.stdin.readline()
 
 
+def read(path: str) -> core.SecretBytes:
+    """A file, past Python."""
+    text = core.SecretBytes(Path(path).stat().st_size)
+    with Path(path).open("rb", buffering=0) as file:
+        assert file.readinto(ffi.buffer(ffi.cast("char *", text.address), len(text))) == len(text)
+    return text
+
+
 def load(path: str) -> core.Share:
-    """A share out of a file, past Python."""
-    with core.SecretBytes(Path(path).stat().st_size) as text:
-        with Path(path).open("rb", buffering=0) as file:
-            assert file.readinto(ffi.buffer(ffi.cast("char *", text.address), len(text))) == len(text)
-        with core.Share.import_foreign(core.Protocol.GG18_V2, 2, text) as data:
-            return core.Share(data)
+    """A share out of a file."""
+    with read(path) as text, core.Share.import_foreign(core.Protocol.GG18_V2, 2, text) as data:
+        return core.Share(data)
+
+
+def prepare(path: str) -> core.SecretBytes:
+    """Pre-parameters out of a file."""
+    slot = ffi.new("tss_secret **")
+    with read(path) as text:
+        assert lib.tss_seeded_prepared(slot, core.Protocol.GG18_V2, text.handle) == 0
+    return core.SecretBytes.adopt(slot[0])
 
 
 def arena() -> str:
@@ -55,32 +69,63 @@ def turn(sender: Any, receiver: Any, seat: int) -> None:  # noqa: ANN401 - eithe
         receiver.receive(seat, message.message_class, message.data)
 
 
+def hold(one: Any, two: Any, rounds: int) -> None:  # noqa: ANN401 - either kind of party
+    """Carry messages until seat 1 waits for those of that round, or has its result."""
+    while one.state is not core.PartyState.DONE and one.round[0] < rounds:
+        turn(one, two, 1)
+        turn(two, one, 2)
+
+
+def make_key() -> None:
+    """A keygen."""
+    prepared = prepare(first), prepare(second)
+    stop("prepared")
+    parties = {}
+    for seat, own in enumerate(prepared, start=1):
+        lib.tss_seeded_randomness(bytes([seat]) + bytes.fromhex(seed)[1:])
+        parties[seat] = core.KeygenParty(core.Protocol.GG18_V2, seat, (1, 2), 2, own)
+        own.close()
+    lib.tss_seeded_randomness(ffi.NULL)
+    hold(parties[1], parties[2], 3)
+    stop("round 3")
+    hold(parties[1], parties[2], 99)
+    share = parties[1].result()
+    for party in parties.values():
+        party.close()
+    stop("made")
+    share.close()
+
+
+def sign() -> None:
+    """A signing; "fail" has it end in round 1."""
+    shares = {1: load(first), 2: load(second)}
+    stop("loaded")
+    lib.tss_seeded_randomness(bytes.fromhex(seed))
+    one = core.SigningParty(shares[1], (1, 2), b"d" * 32)
+    lib.tss_seeded_randomness(ffi.NULL)
+    two = core.SigningParty(shares[2], (1, 2), b"d" * 32)
+    stop("round 1")
+    if what == "fail":
+        try:
+            one.receive(2, core.MessageClass.DIRECT, b"\x00")
+        except core.PeerFault:
+            one.close()
+    else:
+        hold(one, two, 6)
+        stop("round 6")
+        hold(one, two, 99)
+        one.result()
+        stop("signed")
+        one.close()
+    two.close()
+    for share in shares.values():
+        share.close()
+
+
 core.open_arena(16 * 1024 * 1024)
 stop(arena())
-shares = {1: load(first_save), 2: load(second_save)}
-stop("loaded")
-lib.tss_seeded_randomness(bytes.fromhex(seed))
-one = core.SigningParty(shares[1], (1, 2), b"d" * 32)
-lib.tss_seeded_randomness(ffi.NULL)
-two = core.SigningParty(shares[2], (1, 2), b"d" * 32)
-stop("round 1")
-if what == "fail":
-    try:
-        one.receive(2, core.MessageClass.DIRECT, b"\x00")
-    except core.PeerFault:
-        one.close()
+if what == "keygen":
+    make_key()
 else:
-    while one.round[0] < 6:
-        turn(one, two, 1)
-        turn(two, one, 2)
-    stop("round 6")
-    while one.state is not core.PartyState.DONE:
-        turn(one, two, 1)
-        turn(two, one, 2)
-    one.result()
-    stop("signed")
-    one.close()
-two.close()
-for share in shares.values():
-    share.close()
+    sign()
 stop("closed")

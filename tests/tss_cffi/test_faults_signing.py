@@ -374,8 +374,13 @@ def test_all_who_answer_wrongly_are_named(protocol: Protocol, recorded: Recorded
 # ---- Round 4: theta ----
 
 
-def test_theta_not_reduced(stage: Stage) -> None:
-    assert stage.blamed({THETA: adding(1, Q)}) == fault("malformed", 4, "theta: not in (0, q)")
+# 0 and 5 modulo q, within 256 bits; and beyond them.
+UNREDUCED: Final = pytest.mark.parametrize("value", [Q, Q + 5, Q << 1], ids=["q", "q+5", "2q"])
+
+
+@UNREDUCED
+def test_theta_not_reduced(stage: Stage, value: int) -> None:
+    assert stage.blamed({THETA: setting(1, value)}) == fault("malformed", 4, "theta: not in (0, q)")
 
 
 def test_thetas_that_cancel(stage: Stage) -> None:
@@ -654,5 +659,6 @@ def test_s_that_spoils_the_signature(stage: Stage) -> None:
     assert stage.blamed({S: adding(1, 1)}) == nobody("signature", 10, "the signature does not verify")
 
 
-def test_s_not_reduced(stage: Stage) -> None:
-    assert stage.blamed({S: adding(1, Q)}) == fault("malformed", 10, "s: not in (0, q)")
+@UNREDUCED
+def test_s_not_reduced(stage: Stage, value: int) -> None:
+    assert stage.blamed({S: setting(1, value)}) == fault("malformed", 10, "s: not in (0, q)")

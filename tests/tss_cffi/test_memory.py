@@ -1,6 +1,6 @@
 """Secrets stay in the arena while they live and are nowhere afterwards: a process at work is searched from outside.
 
-The search looks for a key share, a signing nonce and a Paillier factor: as limbs, big-endian bytes and decimal digits.
+The search looks for a key share, a signing nonce and factors of moduli: as limbs, big-endian bytes and decimal digits.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pytest
 
 from tests.interop import vectors
 from tests.tss_cffi import seeded
+from tests.tss_cffi.table import close, hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,14 +25,15 @@ SEED: Final = b"\x55" * 32
 
 
 class Keeper:
-    """The process that signs; stopped wherever it says so."""
+    """The process that signs or makes a key; stopped wherever it says so."""
 
     def __init__(self, folder: Path, what: str) -> None:
-        saves = []
-        for seat, save in enumerate(vectors.saves("gg18-v2", 2, 2), start=1):
-            saves.append(str(folder / f"save-{seat}.json"))
-            Path(saves[-1]).write_text(vectors.compact(save), encoding="ascii")
-        command = [sys.executable, str(CHILD), str(seeded.FOLDER), *saves, SEED.hex(), what]
+        files = []
+        material = vectors.pre_parameters()[:2] if what == "keygen" else vectors.saves("gg18-v2", 2, 2)
+        for seat, each in enumerate(material, start=1):
+            files.append(str(folder / f"{seat}.json"))
+            Path(files[-1]).write_text(vectors.compact(each), encoding="ascii")
+        command = [sys.executable, str(CHILD), str(seeded.FOLDER), *files, SEED.hex(), what]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._started = False
 
@@ -82,15 +84,37 @@ def forms(secret: int, length: int) -> dict[str, bytes]:
     }
 
 
-def wanted() -> dict[str, bytes]:
-    """What must not be found, by name and form."""
+def made_share() -> int:
+    """What the keeper's keygen makes x: all polynomials are drawn when the seats are opened."""
+    seats = {}
+    for seat in (1, 2):
+        with seeded.prepared(seat) as own:
+            seeded.randomness(bytes([seat]) + SEED[1:])
+            seats[seat] = seeded.core.KeygenParty(seeded.PROTOCOLS[0], seat, (1, 2), 2, own)
+    seeded.randomness(None)
+    assert hold(seats).faults == {}
+    with seats[1].result() as data, seeded.core.Share(data) as share:
+        x: int = seeded.export(share)["Xi"]
+    close(seats)
+    return x
+
+
+def secrets_of(what: str) -> list[tuple[str, int, int]]:
+    """Name, value and bytes."""
+    if what == "keygen":
+        own = vectors.pre_parameters()[0]
+        return [("x", made_share(), 32), ("p", own["PaillierSK"]["P"], 128), ("ring p", 2 * own["P"] + 1, 128)]
     save = vectors.saves("gg18-v2", 2, 2)[0]
     # The first scalar that a seeded signing draws is k.
     nonce = int.from_bytes(hashlib.sha256(SEED + bytes(8)).digest(), "little")
-    secrets = (("x", save["Xi"], 32), ("k", nonce, 32), ("p", save["PaillierSK"]["P"], 128))
+    return [("x", save["Xi"], 32), ("k", nonce, 32), ("p", save["PaillierSK"]["P"], 128)]
+
+
+def wanted(what: str) -> dict[str, bytes]:
+    """What must not be found, by name and form."""
     return {
         f"{name} as {form}": needle
-        for name, secret, length in secrets
+        for name, secret, length in secrets_of(what)
         for form, needle in forms(secret, length).items()
     }
 
@@ -98,10 +122,10 @@ def wanted() -> dict[str, bytes]:
 class Search:
     """Where the secrets are, arena and rest told apart."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, what: str) -> None:
         self._keeper = keeper
         self._low, self._high = (int(address, 16) for address in keeper.reaches().split())
-        self._wanted = wanted()
+        self._wanted = wanted(what)
 
     def outside(self) -> set[str]:
         return {
@@ -114,7 +138,7 @@ class Search:
         names = {
             name for name, needle in self._wanted.items() if any(self._held(at) for at in self._keeper.finds(needle))
         }
-        return {name.split()[0] for name in names}
+        return {name.rpartition(" as ")[0] for name in names}
 
     def _held(self, address: int) -> bool:
         return self._low <= address < self._high
@@ -134,6 +158,15 @@ class Search:
             },
         ),
         ("fail", {"loaded": {"x", "p"}, "round 1": {"x", "k", "p"}, "closed": set()}),
+        (
+            "keygen",
+            {
+                "prepared": {"p", "ring p"},
+                "round 3": {"x", "p", "ring p"},
+                "made": {"x", "p", "ring p"},
+                "closed": set(),
+            },
+        ),
     ],
 )
 def test_secrets_lie_in_the_arena_alone_and_end_with_their_owner(
@@ -141,7 +174,7 @@ def test_secrets_lie_in_the_arena_alone_and_end_with_their_owner(
 ) -> None:
     # k is spent in round 5; x and the factor live as long as the share.
     with Keeper(tmp_path, what) as keeper:
-        search = Search(keeper)
+        search = Search(keeper, what)
         for stop, held in stops.items():
             assert keeper.reaches() == stop
             assert search.outside() == set(), stop
