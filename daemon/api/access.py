@@ -32,6 +32,7 @@ GROUPS_MAX: Final = 256
 """What Python's getsockopt has room for. A caller with more supplementary groups has none of them here: fewer rights,
 never more."""
 HS256_KEY_MIN: Final = 32
+RSA_BITS_MIN: Final = 2048
 TOKEN_MAX: Final = 16 * 1024
 
 
@@ -169,11 +170,20 @@ def _read_key(tokens: JwtSettings) -> bytes:
         if len(secret) < HS256_KEY_MIN:
             raise SettingsRefused(f"jwt.key_file: {tokens.key_file}: an HS256 secret has {HS256_KEY_MIN} bytes or more")
         return secret
-    kind = rsa.RSAPublicKey if tokens.algorithm == "RS256" else ec.EllipticCurvePublicKey
     try:
         key = load_pem_public_key(content)
     except ValueError:
         key = None
-    if not isinstance(key, kind):
-        raise SettingsRefused(f"jwt.key_file: {tokens.key_file}: not a public key for {tokens.algorithm} in PEM")
+    match key:
+        case rsa.RSAPublicKey():
+            fits = tokens.algorithm == "RS256" and key.key_size >= RSA_BITS_MIN
+        case ec.EllipticCurvePublicKey():
+            fits = tokens.algorithm == "ES256" and isinstance(key.curve, ec.SECP256R1)
+        case _:
+            fits = False
+    if not fits:
+        wanted = {"RS256": f"RSA of {RSA_BITS_MIN} bits or more", "ES256": "EC P-256"}[tokens.algorithm]
+        raise SettingsRefused(
+            f"jwt.key_file: {tokens.key_file}: {tokens.algorithm} needs the issuer's public key in PEM, {wanted}"
+        )
     return content

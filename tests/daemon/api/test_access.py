@@ -15,6 +15,8 @@ from daemon.api.access import Access, Peer, Role, peer_of, require
 from daemon.errors import NotPermitted, SettingsRefused, Unauthenticated
 from daemon.settings import AccessSettings, JwtSettings
 from daemon.values import ShareType
+from tests.daemon.api.standin import StandIn, served
+from tests.daemon.ctl.talking import listening, tssctl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,8 +72,12 @@ def keys(algorithm: str) -> tuple[bytes, bytes]:
     private = rsa.generate_private_key(65537, 2048) if algorithm == "RS256" else ec.generate_private_key(ec.SECP256R1())
     return (
         private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        pem(private.public_key()),
     )
+
+
+def pem(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def settings(algorithm: str, key_file: Path, **more: object) -> JwtSettings:
@@ -149,5 +155,38 @@ def test_keys_that_cannot_be_are_refused(tmp_path: Path) -> None:
     key_file.write_bytes(keys("ES256")[1])
     with pytest.raises(SettingsRefused, match="RS256"):
         Access(TABLE, settings("RS256", key_file))
+    key_file.write_bytes(pem(ec.generate_private_key(ec.SECP384R1()).public_key()))
+    with pytest.raises(SettingsRefused, match="EC P-256"):
+        Access(TABLE, settings("ES256", key_file))
+    key_file.write_bytes(pem(rsa.generate_private_key(65537, 1024).public_key()))  # noqa: S505  it is refused
+    with pytest.raises(SettingsRefused, match="2048 bits"):
+        Access(TABLE, settings("RS256", key_file))
     with pytest.raises(SettingsRefused, match="No such file"):
         Access(TABLE, settings("HS256", tmp_path / "none"))
+
+
+async def test_over_the_socket_a_token_is_asked_for(tmp_path: Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_bytes(b"s" * 32)
+    async with served(StandIn(jwt=settings("HS256", key_file, role_claim="role")), tmp_path) as client:
+        assert (await client.get("/mpc-party/health")).status_code == 200
+        without = await client.get("/mpc-party/shares")
+        assert (without.status_code, without.headers["www-authenticate"]) == (401, "Bearer")
+        assert without.json()["type"] == "urn:tssd:problem:unauthenticated"
+        seeing = {"Authorization": token(b"s" * 32, "HS256", role="viewer")}
+        assert (await client.get("/mpc-party/shares", headers=seeing)).status_code == 200
+        assert (await client.post("/mpc-party/audit/verify", headers=seeing)).status_code == 403
+        doing = {"Authorization": token(b"s" * 32, "HS256", role="operator")}
+        assert (await client.post("/mpc-party/audit/verify", headers=doing)).status_code == 200
+
+
+def test_tssctl_brings_a_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key_file, token_file = tmp_path / "key", tmp_path / "token"
+    key_file.write_bytes(b"s" * 32)
+    token_file.write_text(token(b"s" * 32, "HS256").removeprefix("Bearer ") + "\n")
+    with listening(StandIn(jwt=settings("HS256", key_file)), tmp_path) as path:
+        assert tssctl(capsys, "--socket", str(path), "shares", "list").code == 77
+        assert tssctl(capsys, "--socket", str(path), "--token-file", str(token_file), "shares", "list").code == 0
+        nowhere = tssctl(capsys, "--socket", str(path), "--token-file", str(tmp_path / "none"), "shares", "list")
+    assert nowhere.code == 1
+    assert nowhere.err == f"tssctl: {tmp_path / 'none'}: No such file or directory\n  -> see --token-file\n"
