@@ -124,6 +124,7 @@ class Running:
         caller: Who asked for it.
         waits_for: Party ids, or the named reason of a wait.
         progressed_at: trio's clock at the last protocol progress.
+        over: The protocol is; what is still said is for peers that lag.
     """
 
     session: Session
@@ -133,6 +134,7 @@ class Running:
     waits_for: tuple[str, ...] = ()
     progressed_at: float = field(default_factory=trio.current_time)
     share_id: ShareId | None = None
+    over: bool = False
     _total: trio.CancelScope = field(default_factory=trio.CancelScope)
     _stall: trio.CancelScope = field(default_factory=trio.CancelScope)
 
@@ -144,9 +146,15 @@ class Running:
 
     def stop_clocks(self) -> float:
         """The protocol is over; what follows has bounds of its own. The seconds that were left."""
+        self.over = True
         left = max(0.0, self._total.deadline - trio.current_time())
         self._total.deadline = self._stall.deadline = math.inf
         return left
+
+    @property
+    def overdue(self) -> bool:
+        """One of the clocks has run out."""
+        return self._total.cancel_called or self._stall.cancel_called
 
     async def persistently(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it is reached; the session's clocks are the bound."""
@@ -308,13 +316,18 @@ class Admission:
             reason = self._custodian.reason if status is None else status.reason
             raise TokenLost(reason or "the custodian is not ready", "look at `tssctl hsm status`")
         limits = self._settings.limits
-        if len(self.running) >= limits.sessions:
+        if len(self.working) >= limits.sessions:
             raise Busy(f"{limits.sessions} sessions are under way, which is limits.sessions", RETRY_SECONDS)
-        keygens = sum(running.session.type is SessionType.KEYGEN for running in self.running.values())
+        keygens = sum(running.session.type is SessionType.KEYGEN for running in self.working)
         if command.type is SessionType.KEYGEN and keygens >= limits.keygens:
             raise Busy(f"{limits.keygens} keygens are under way, which is limits.keygens", RETRY_SECONDS)
         if share is not None:
             self.check_alone(share)
+
+    @property
+    def working(self) -> list[Running]:
+        """What takes memory and time: all but farewells."""
+        return [running for running in self.running.values() if not running.over]
 
     async def wait_idle(self) -> None:
         """Return when no session is under way."""

@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from daemon.custody import wire
-from daemon.errors import Broken, Busy, DaemonError, PeerFault, Refused, TokenLost
+from daemon.errors import Broken, Busy, DaemonError, Overdue, PeerFault, Refused, TokenLost
 from daemon.session import SessionType, Step
 from daemon.values import PartyId
 from daemon.wall import RETRY_SECONDS, Altered
@@ -213,17 +213,19 @@ async def open_seat(
         await exchange.say(begun.frames, begun.plain)
         yield exchange
     except BaseException as error:
-        await exchange.abandon(reason_of(error))
+        await exchange.abandon(reason_of(error, running))
         raise
     else:
         await exchange.forget()
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException, running: Running) -> str:
     """The word that goes into an abort notice."""
     if isinstance(error, DaemonError):
         return error.kind
-    return "stopped" if isinstance(error, trio.Cancelled) else "failed"
+    if isinstance(error, trio.Cancelled):
+        return Overdue.kind if running.overdue else "stopped"
+    return "failed"
 
 
 def _fault(fault: wire.FaultReport | None) -> DaemonError:

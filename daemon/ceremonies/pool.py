@@ -75,7 +75,7 @@ class Pool:
             if protocol is None:
                 await changed.wait()
                 continue
-            if self._admission.running and not self._wanted.get(protocol):
+            if self._admission.working and not self._wanted.get(protocol):
                 await trio.sleep(IDLE_SECONDS)
                 continue
             try:
