@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from localnet.net import Net, open_net
+from localnet.net import Net, SessionFailed, open_net
 from localnet.router import chain, corrupt, delay, drop, repeat
 
 if TYPE_CHECKING:
@@ -175,7 +175,12 @@ class Chaos:
 
         async def take_part(party: str, token: str) -> None:
             body = {"sessionId": made.session_id, "partyId": party, "joinToken": token, **expected}
-            ended[party] = await self.net.take_part(party, kind, body)
+            while party not in ended:
+                try:
+                    ended[party] = await self.net.take_part(party, kind, body)
+                except SessionFailed:
+                    self.findings.events["refused, asked again"] += 1
+                    await trio.sleep(1)
 
         async with trio.open_nursery() as nursery:
             for party, token in made.join_tokens.items():
