@@ -62,6 +62,8 @@ REFUSED_STATUS: Final = 78
 """Exit status (EX_CONFIG): it cannot start until somebody changes something."""
 REFUSED_SECONDS: Final = 5.0
 """Before it exits so under systemd, which starts it again at once for the connection that still waits."""
+OPERATOR_MIB: Final = 1
+"""Locked memory where there are no ceremonies: a terminal's limit is lower than the unit's."""
 CALLS_MAX: Final = 1024
 """Calls under way at a time; more are answered `busy` unread."""
 RECEIVE_BYTES: Final = 256 * 1024
@@ -198,7 +200,7 @@ def run(options: argparse.Namespace) -> None:
     if options.operator:
         become_owner_of(policy.state_directory)
     harden(follow_parent=options.fd is not None)
-    open_arena(policy.arena_mib * 1024 * 1024)
+    open_arena((OPERATOR_MIB if options.operator else policy.arena_mib) * 1024 * 1024)
     threads = policy.threads or os.cpu_count() or 1
     watchdog = Watchdog(policy.hsm_call_seconds)
     vault = Vault(policy, watchdog, may_ask=not options.restarted, operator=options.operator)
