@@ -101,12 +101,17 @@ async def make_committee(directory: Path, *names: str, **changes: object) -> Com
             token.create_keys()
             identities[name] = token.status().identity_public or b""
             prepared[name] = [
-                seal_prepared(token, protocol, 1 + (place + turn) % len(names))
+                seal_prepared(token, protocol, recorded_set(place, turn, len(names)))
                 for protocol in PROTOCOLS
                 for turn in range(2)
             ]
     lists = await pin_all(nodes, identities)
     return Committee(nodes, identities, {name: pins.signed for name, pins in lists.items()}, prepared=prepared)
+
+
+def recorded_set(place: int, turn: int, parties: int) -> int:
+    """Which of the recorded sets the party at a place uses; all parties have different ones. The last is used first."""
+    return 1 + (place + turn) % parties
 
 
 def seal_prepared(token: Token, protocol: ProtocolName, seat: int, turn: int = 0) -> PreparedRow:
@@ -125,6 +130,11 @@ def seal_prepared(token: Token, protocol: ProtocolName, seat: int, turn: int = 0
     return PreparedRow(
         prepared_id=prepared_id, protocol=protocol, fingerprints=fingerprints, sealed=rows.sealed_of(blob)
     )
+
+
+def seed_of(seat: int) -> bytes:
+    """What the randomness of a seat in a keygen begins with where it is to be replayed."""
+    return hashlib.sha256(b"custodian %d" % seat).digest()
 
 
 def _honest(frame: bytes) -> list[bytes]:
@@ -158,9 +168,9 @@ class Table:
         self.progress[name] = progress
         self.send(name, progress.frames, progress.plain)
 
-    async def deliver(self) -> None:
-        """Hand over everything that is on its way, and what that sets going."""
-        while self.queue:
+    async def deliver(self, enough: Callable[[], bool] = lambda: False) -> None:
+        """Hand over everything that is on its way, and what that sets going; no further than it is enough."""
+        while self.queue and not enough():
             sender, receiver, frame = self.queue.popleft()
             number = self.ceremonies[receiver]
             custodian = self.custodians[receiver]

@@ -5,8 +5,10 @@ Says on standard output where it is, with the custodians' process ids, and goes 
 
 import json
 import pickle
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import trio
@@ -24,6 +26,16 @@ from tests.daemon.custody.committee import (
 
 PLANTED = bytes(range(100, 160))
 """In this process's memory on purpose: a scan that does not find it is no scan."""
+DEALT_ROUND = 3
+"""All sub-shares are on their way, or have arrived."""
+
+
+class SeededCustodian(subprocess.Popen[bytes]):
+    """What the client starts, around the seeded core."""
+
+    def __init__(self, command: list[str], **options: Any) -> None:  # noqa: ANN401  (Popen's)
+        program = str(Path(__file__).with_name("seeded_custodian.py"))
+        super().__init__([command[0], program, *command[4:]], **options)
 
 
 async def pause(stage: str, custodians: dict[str, Custodian]) -> None:
@@ -44,6 +56,8 @@ async def forget(table: Table) -> None:
 async def drive(committee: Committee, row: Path) -> None:
     async with committee.up() as custodians:
         table = await begin_keygen(committee, custodians)
+        await table.deliver(lambda: "alice" in table.progress and table.progress["alice"].round == DEALT_ROUND)
+        await pause("keygen running", custodians)
         await table.until("result")
         await pause("keygen result", custodians)
         shares = await finish_keygen(table)
@@ -61,4 +75,5 @@ async def drive(committee: Committee, row: Path) -> None:
 
 
 if __name__ == "__main__":
+    setattr(subprocess, "Popen", SeededCustodian)  # noqa: B010  (for this program, which starts nothing else)
     trio.run(drive, pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))  # noqa: S301  (our own)

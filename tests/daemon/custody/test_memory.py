@@ -3,15 +3,19 @@
 The secrets are learnt as an owner of token and PIN learns them, by opening the row afterwards, in a process of its own.
 """
 
+import hashlib
 import json
 import os
 import pickle
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from tests.daemon.custody import drive, reveal
 from tests.daemon.custody.committee import Committee, copy_committee
@@ -19,6 +23,8 @@ from tests.daemon.custody.node import ROOT
 
 PIECE = 16
 """Bytes of a secret that are looked for: enough that no chance finds them."""
+PAGE = 4096
+ZEROS = bytes(PAGE)
 
 
 @dataclass
@@ -30,8 +36,14 @@ class Region:
     content: bytes
 
 
+def touched(content: bytes) -> bytes:
+    """Without pages of zeros, which are most of it: stacks and arenas that were never used."""
+    pages = (content[start : start + PAGE] for start in range(0, len(content), PAGE))
+    return b"".join(page for page in pages if page != ZEROS)
+
+
 def memory(pid: int) -> list[Region]:
-    """All that a process has mapped and can read."""
+    """All that a process has mapped, can read and may have changed."""
     regions: list[Region] = []
     with Path(f"/proc/{pid}/smaps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", buffering=0) as content:
         for line in maps:
@@ -40,9 +52,11 @@ def memory(pid: int) -> list[Region]:
                 start, end = (int(part, 16) for part in words[0].split("-"))
                 name = words[5] if len(words) > 5 else ""
                 read = b""
-                if words[1].startswith("r") and not name.startswith(("[vvar", "[vsyscall")):
+                # What cannot be written and comes from a file holds what the file holds.
+                changes = words[1].startswith("rw") or (words[1].startswith("r") and not name)
+                if changes and not name.startswith(("[vvar", "[vsyscall")):
                     content.seek(start)
-                    read = content.read(end - start)
+                    read = touched(content.read(end - start))
                 regions.append(Region(name, False, read))  # noqa: FBT003
             elif words[0] == "VmFlags:":
                 regions[-1].locked = "lo" in words[1:]
@@ -82,15 +96,28 @@ def forms(secret: bytes) -> dict[str, bytes]:
     }
 
 
+@cache
+def forms_in(content: bytes, pieces: tuple[tuple[str, str, bytes], ...]) -> frozenset[tuple[str, str]]:
+    """(secret, form) of each piece. Most regions are the same at every stage, and are searched once."""
+    return frozenset((name, form) for name, form, piece in pieces if piece in content)
+
+
 def found(regions: list[Region], secrets: dict[str, bytes]) -> set[tuple[str, str, bool]]:
     """(secret, form, whether in locked memory) of each hit."""
-    return {
-        (name, form, region.locked)
-        for name, secret in secrets.items()
-        for form, piece in forms(secret).items()
-        for region in regions
-        if piece in region.content
-    }
+    pieces = tuple((name, form, piece) for name, secret in secrets.items() for form, piece in forms(secret).items())
+    return {(name, form, region.locked) for region in regions for name, form in forms_in(region.content, pieces)}
+
+
+def recovery_key(directory: Path) -> str:
+    """An offline key pair, written down; the policy's words for it."""
+    private = rsa.generate_private_key(65537, 3072)
+    public, spki = private.public_key(), PublicFormat.SubjectPublicKeyInfo
+    (directory / "recovery.pem").write_bytes(public.public_bytes(Encoding.PEM, spki))
+    (directory / "recovery-private.pem").write_bytes(
+        private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    fingerprint = hashlib.sha256(public.public_bytes(Encoding.DER, spki)).hexdigest()
+    return f'{{ public_key = "{directory}/recovery.pem", fingerprint = "{fingerprint}" }}'
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +125,10 @@ def seen(made: Committee, tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
     directory = tmp_path_factory.mktemp("memory")
     committee = copy_committee(made, directory / "nodes")
+    recovery = recovery_key(directory)
+    alice = committee.nodes["alice"]
+    alice.settings |= {"recovery": recovery}
+    alice.write_config()
     pickled, row = directory / "committee", directory / "row"
     pickled.write_bytes(pickle.dumps(committee))
     seen = Seen()
@@ -117,9 +148,14 @@ def seen(made: Committee, tmp_path_factory: pytest.TempPathFactory) -> Seen:
             network.stdin.write("\n")
             network.stdin.flush()
     assert network.returncode == 0
-    alice = committee.nodes["alice"]
     revealed = subprocess.run(
-        [sys.executable, reveal.__file__, alice.token / "softhsm2.conf", alice.token / "pin"],
+        [
+            sys.executable,
+            reveal.__file__,
+            alice.token / "softhsm2.conf",
+            alice.token / "pin",
+            directory / "recovery-private.pem",
+        ],
         input=row.read_bytes(),
         stdout=subprocess.PIPE,
         env=environment,
@@ -131,8 +167,10 @@ def seen(made: Committee, tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
 
 def test_there_is_something_to_look_for(seen: Seen) -> None:
-    assert len(seen.stages) == 5
-    assert {"share", "Paillier p", "ring p"} <= set(seen.secrets)
+    assert len(seen.stages) == 6
+    assert {"share", "share key", "Paillier p", "ring p", "sub-share of 1 for 2", "sub-share of 3 for 1"} <= set(
+        seen.secrets
+    )
     assert len(seen.secrets["share"]) > PIECE
     for snapshot in seen.stages.values():
         assert any(drive.PLANTED in region.content for region in snapshot.network)

@@ -1,4 +1,4 @@
-"""What was put back: an older share under its own header, another token, an older state directory."""
+"""What was put back or exchanged: an older share under its own header, another token."""
 
 import hashlib
 import os
@@ -30,7 +30,6 @@ from daemon.custody.wire import (
     Request,
     Reseal,
     ShareRow,
-    ShowCheckpoint,
 )
 from tests.daemon.custody.committee import Committee, Share, begin_signing, sign, signing_request
 from tests.daemon.custody.node import Node, init, make_node
@@ -185,25 +184,3 @@ async def test_another_identity_key_is_not_ours_until_an_operator_says_so(commit
             await alice.wait_ready()
         assert alice.status is not None
         assert alice.status.identity == identity
-
-
-# ---- An older state directory ----
-
-
-async def test_a_state_directory_of_an_earlier_day_is_refused(committee: Committee, tmp_path: Path) -> None:
-    node = committee.nodes["alice"]
-    async with committee.up("alice"):
-        pass
-    shutil.copytree(node.state, tmp_path / "earlier")
-    async with committee.up("alice", "bob") as custodians:
-        await sign(committee, custodians, committee.shares, os.urandom(32))
-        signed = await custodians["alice"].ask(Checkpoint(audit_count=9, audit_head=bytes(32)), Checkpointed)
-    shutil.rmtree(node.state)
-    shutil.copytree(tmp_path / "earlier", node.state)
-    async with committee.up("alice") as custodians:
-        alice = custodians["alice"]
-        await refused(alice, ShowCheckpoint(checkpoint=signed), "refused", "")
-        begin = signing_request(committee, committee.shares, "alice", ("alice", "bob"), bytes(32), os.urandom(16))
-        plain = msgspec.structs.replace(begin, row=committee.plain["alice"].row, confirmations=(), pins=None)
-        await refused(alice, plain, "refused", "")
-        await refused(alice, Reseal(row=committee.shares["alice"].row), "refused", "")
