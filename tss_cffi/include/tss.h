@@ -211,6 +211,7 @@ TSS_API uint32_t tss_party_waits_for(const tss_party *party);
 /** Take one message of a peer. Messages of later rounds are kept. When the last one of a round is in, the round is computed.
  *
  *  Returns: TSS_OK, TSS_REPEAT, TSS_STRANGER, TSS_FINAL, TSS_FAULT, TSS_MISUSE
+ *           TSS_MEMORY  no room for a stack: nothing changed, offer it again
  *  In: from    the sender's seat, vouched for by the channel
  *      class_  how the channel delivered it
  *      data    data_len bytes, 0..TSS_MESSAGE_MAX */
