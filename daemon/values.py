@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NoReturn, Self
 
 from cryptography.exceptions import InvalidSignature
@@ -25,6 +26,8 @@ CURVE_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD
 COMMITTEE_MAX: Final = 32
 """Seats in a committee; the core's limit."""
 JOIN_TOKEN_MAX: Final = 16 * 1024
+KEYS_REMEMBERED: Final = 1024
+"""Public keys known to be points: a session's row is read a dozen times, and each check is a square root."""
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
@@ -162,6 +165,16 @@ class Threshold:
         return f"{self.t}-of-{self.n}"
 
 
+@lru_cache(maxsize=KEYS_REMEMBERED)
+def _compressed(octets: bytes) -> bytes:
+    """A point in its short form. Raises InvalidValue."""
+    try:
+        point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256K1(), octets)
+    except ValueError:
+        raise InvalidValue("a public key must be a point of secp256k1") from None
+    return point.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+
+
 @dataclass(frozen=True, slots=True)
 class PublicKey:
     """A group's key: a point of secp256k1. octets: compressed SEC1, 33 bytes."""
@@ -171,12 +184,7 @@ class PublicKey:
     def __post_init__(self) -> None:
         if len(self.octets) not in {33, 65}:
             raise InvalidValue("a public key has 33 or 65 bytes (SEC1)")
-        try:
-            point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256K1(), self.octets)
-        except ValueError:
-            raise InvalidValue("a public key must be a point of secp256k1") from None
-        compressed = point.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
-        object.__setattr__(self, "octets", compressed)
+        object.__setattr__(self, "octets", _compressed(self.octets))
 
     @classmethod
     def parse(cls, text: str) -> PublicKey:

@@ -54,12 +54,15 @@ JOURNAL_MAX: Final = 2**63 - 1
 """The largest number a journal row can have."""
 
 
-def _desk(request: Request) -> Desk:
+# Asynchronous, though none of them waits: FastAPI gives each of the others to a thread, for every request.
+
+
+async def _desk(request: Request) -> Desk:
     desk: Desk = request.app.state.desk
     return desk
 
 
-def _standing(request: Request) -> Standing:
+async def _standing(request: Request) -> Standing:
     access: Access = request.app.state.access
     return access.judge(request.state.peer, request.headers.get("authorization"))
 
@@ -71,17 +74,17 @@ At = Annotated[Desk, Depends(_desk)]
 Known = Annotated[Standing, Depends(_standing)]
 
 
-def _viewer(standing: Known) -> Caller:
+async def _viewer(standing: Known) -> Caller:
     require(standing, Role.VIEWER)
     return Caller(name=standing.name, share_types=standing.share_types)
 
 
-def _participant(standing: Known) -> Caller:
+async def _participant(standing: Known) -> Caller:
     require(standing, Role.PARTICIPANT)
     return Caller(name=standing.name, share_types=standing.share_types)
 
 
-def _operator(standing: Known) -> Caller:
+async def _operator(standing: Known) -> Caller:
     require(standing, Role.OPERATOR)
     return Caller(name=standing.name, share_types=standing.share_types)
 

@@ -159,14 +159,13 @@ class Store:
         Raises:
             SessionReplayed: Another request used this session id.
         """
-        existing = await self._session_row(offer.session_id, offer.party_id)
-        if existing is None:
-            try:
-                await self.write(lambda connection: _enter(connection, offer))
-                self._wake(offer.session_id, offer.party_id)
-                return await self.session(offer.session_id, offer.party_id), True
-            except sqlite3.IntegrityError:  # the same id came twice at once
-                existing = await self._session_row(offer.session_id, offer.party_id)
+        try:
+            session = await self.write(lambda connection: _enter(connection, offer))
+        except sqlite3.IntegrityError:  # the id was here before
+            existing = await self._session_row(offer.session_id, offer.party_id)
+        else:
+            self._wake(offer.session_id, offer.party_id)
+            return session, True
         if existing is None or existing["request_digest"] != offer.request_digest:
             raise SessionReplayed(
                 f"session {offer.session_id} was used before, with another request",
@@ -276,12 +275,13 @@ class Store:
         party_id = (await self.session(session_id, party_id)).party_id
         while True:
             changed = self._changed.setdefault((session_id, party_id), trio.Event())
-            over = (await self.session(session_id, party_id)).status.final
-            for entry in await self.journal(session_id, party_id, after):
+            entries = await self.journal(session_id, party_id, after)
+            for entry in entries:
                 after = entry.number
                 yield entry
-                over |= entry.step in STATUS_OF
-            if over:
+            # Without entries it may have ended before the row that we were told to begin after.
+            last = entries[-1].step if entries else (await self.session(session_id, party_id)).step
+            if last in STATUS_OF:
                 return
             await changed.wait()
 
@@ -880,7 +880,7 @@ def _told(error: DaemonError) -> tuple[Step, dict[str, object], dict[str, object
     return step, detail, columns
 
 
-def _enter(connection: sqlite3.Connection, offer: Offer) -> None:
+def _enter(connection: sqlite3.Connection, offer: Offer) -> Session:
     moment = timestamp(now())
     columns = {
         "id": str(uuid4()),
@@ -905,6 +905,9 @@ def _enter(connection: sqlite3.Connection, offer: Offer) -> None:
         "request": offer.request_digest,
     }
     audit.append(connection, offer.caller, "accepted", subject)
+    session = _in_progress(connection, offer.session_id, offer.party_id)
+    assert session is not None  # noqa: S101  narrows the type: it was just entered
+    return session
 
 
 def _in_progress(connection: sqlite3.Connection, session_id: SessionId, party_id: PartyId) -> Session | None:
