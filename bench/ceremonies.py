@@ -1,9 +1,11 @@
 """Whole ceremonies end to end: real daemons and custodians, SoftHSM tokens, store, channel, a router on this machine.
 
-    bench/ceremonies.py [--quick] [--json] [--seconds S] [--flight F]
+    python bench/ceremonies.py [--quick] [--json] [--seconds S] [--flight F] [--shares N]
 
-What is measured: keygens; signings one after the other; signings with F in flight for S seconds; how fast an overfull
-house says so; how long a killed daemon is away. All parties, the router and the coordinator share this machine's cores.
+What is measured: keygens; signings one after the other; signings with F in flight for S seconds, none of which may be
+left hanging; what a signature costs tssd and custodian in processor time, beside the core's own cost, measured in the
+same run; how fast an overfull house says so; how long a killed daemon is away; and start and memory of a daemon with N
+shares in its store. All parties, the router and the coordinator share this machine's cores.
 """
 
 from __future__ import annotations
@@ -11,23 +13,63 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import signal
+import sqlite3
 import statistics
+import sys
 import tempfile
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
+import httpx
+import msgspec
 import trio
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from localnet.net import Net, SessionFailed, open_net
+ROOT: Final = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-PARTIES = ("bench-one", "bench-two", "bench-three")
-SIGNERS = PARTIES[:2]
-TABLES: dict[str, dict[str, object]] = {
-    "custodian": {"signings_per_minute": 100_000, "signings_per_hour": 1_000_000},
-    "service": {"drain_seconds": 1},
-    "log": {"level": "warning"},
-}
+from bench.core import run_once  # noqa: E402 - the project's root has to be found first
+from daemon.session import SessionType  # noqa: E402 - likewise
+from daemon.shares.store import Offer, Store, open_store  # noqa: E402 - likewise
+from daemon.values import PartyId, PublicKey, SessionId, ShareId, ShareType  # noqa: E402 - likewise
+from localnet.net import Net, SessionFailed, open_net  # noqa: E402 - likewise
+from tests.tss_cffi import seeded  # noqa: E402 - likewise
+
+if TYPE_CHECKING:
+    from daemon.custody import wire
+    from localnet.party import Party
+
+PARTIES: Final = ("bench-one", "bench-two", "bench-three")
+SIGNERS: Final = PARTIES[:2]
+PAIRS: Final = (PARTIES[:2], PARTIES[1:], (PARTIES[0], PARTIES[2]))
+PROTOCOL: Final = "gg18-v3"
+ROOM: Final = 1.5
+"""Sessions that a daemon takes, as a multiple of those in flight: one that is done still answers its peers."""
+SESSIONS_PER_MIB: Final = 2
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+WRITERS: Final = 64
+"""That fill the store side by side: they share their commits."""
+
+
+def tables(flight: int) -> dict[str, dict[str, object]]:
+    """Of config.toml, for every party."""
+    sessions = max(8, int(ROOM * flight))
+    return {
+        "limits": {"sessions": sessions, "linger_seconds": 1},
+        "custodian": {
+            "signings_per_minute": 100_000,
+            "signings_per_hour": 1_000_000,
+            "arena_mib": -(-sessions // SESSIONS_PER_MIB),
+        },
+        "service": {"drain_seconds": 1},
+        "keygen": {"prepared": 1},
+        "log": {"level": "warning"},
+    }
 
 
 def summary(seconds: list[float]) -> dict[str, float]:
@@ -47,6 +89,80 @@ def summary(seconds: list[float]) -> dict[str, float]:
     }
 
 
+# ---- Processes ----
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Processor seconds of a party's two processes so far, and the most memory that each had, in MB."""
+
+    tssd: float
+    custodian: float
+    tssd_mb: float
+    custodian_mb: float
+
+
+def usage(party: Party) -> Usage:
+    """What a party has used."""
+    assert party.process is not None
+    tssd = party.process.pid
+    custodian = next(
+        int(directory.name)
+        for directory in Path("/proc").iterdir()
+        if directory.name.isdigit() and _parent(directory) == tssd
+    )
+    return Usage(_seconds(tssd), _seconds(custodian), _peak_mb(tssd), _peak_mb(custodian))
+
+
+def _fields(directory: Path) -> list[str]:
+    """Of /proc/PID/stat, from the state on."""
+    text = (directory / "stat").read_text()
+    return text[text.rindex(")") + 2 :].split()
+
+
+def _parent(directory: Path) -> int:
+    with suppress(OSError):
+        return int(_fields(directory)[1])
+    return 0
+
+
+def _seconds(pid: int) -> float:
+    fields = _fields(Path(f"/proc/{pid}"))
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _peak_mb(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6, 1)
+
+
+class Meter:
+    """Processor time of the parties from now on."""
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self._before = {name: usage(party) for name, party in net.parties.items()}
+
+    def per_seat(self, signatures: int) -> dict[str, float]:
+        """Milliseconds for each signature and each of its two signers."""
+        after = {name: usage(party) for name, party in self._net.parties.items()}
+        spent = {
+            which: sum(getattr(after[name], which) - getattr(self._before[name], which) for name in after)
+            for which in ("tssd", "custodian")
+        }
+        return {which: round(1000 * seconds / signatures / len(SIGNERS), 2) for which, seconds in spent.items()}
+
+
+def core_ms(runs: int) -> float:
+    """Processor time of one seat of a 2-of-3 signing in the core alone, by this machine as it is now; the median."""
+    known = seeded.core.Protocol.of(PROTOCOL)
+    samples = [sum(run_once("signing", known, 2, 3).rounds.values()) / len(SIGNERS) for _ in range(runs)]
+    return statistics.median(samples)
+
+
+# ---- Ceremonies ----
+
+
 async def timed_keygens(net: Net, count: int) -> tuple[str, list[float]]:
     """Keygens one after the other, the search for primes included where none were ready."""
     seconds, public_key = [], ""
@@ -57,46 +173,78 @@ async def timed_keygens(net: Net, count: int) -> tuple[str, list[float]]:
     return public_key, seconds
 
 
-async def one_signing(net: Net, public_key: str, seconds: list[float]) -> None:
+async def one_signing(net: Net, public_key: str, signers: tuple[str, ...], seconds: list[float]) -> None:
     """A signing of a random hash, timed from the first request to the last report."""
     began = trio.current_time()
-    await net.sign(public_key, SIGNERS, os.urandom(32).hex())
+    await net.sign(public_key, signers, os.urandom(32).hex())
     seconds.append(trio.current_time() - began)
 
 
-async def in_flight(net: Net, public_key: str, flight: int, seconds: float) -> dict[str, Any]:
-    """Keep `flight` signings under way for so long."""
+async def one_by_one(net: Net, public_key: str, count: int, core_runs: int) -> dict[str, Any]:
+    """Signings one after the other, and what each costs."""
+    latencies: list[float] = []
+    before, meter = core_ms(core_runs), Meter(net)
+    for turn in range(count):
+        await one_signing(net, public_key, PAIRS[turn % len(PAIRS)], latencies)
+    return {"latency_ms": summary(latencies)} | costs(meter.per_seat(count), (before + core_ms(core_runs)) / 2)
+
+
+def costs(spent: dict[str, float], core: float) -> dict[str, Any]:
+    """Processor milliseconds for each signature and signer; ratio: of everything to the core alone."""
+    return {
+        "tssd_cpu_ms": spent["tssd"],
+        "custodian_cpu_ms": spent["custodian"],
+        "core_cpu_ms": round(core, 2),
+        "ratio": round(sum(spent.values()) / core, 2),
+    }
+
+
+async def in_flight(net: Net, public_key: str, flight: int, seconds: float, core_runs: int) -> dict[str, Any]:
+    """Keep `flight` signings under way for so long, by all pairs in turn."""
     latencies: list[float] = []
     failed: list[str] = []
+    before, meter = core_ms(core_runs), Meter(net)
     began = trio.current_time()
 
-    async def keep_signing() -> None:
+    async def keep_signing(turn: int) -> None:
         while trio.current_time() - began < seconds:
             try:
-                await one_signing(net, public_key, latencies)
+                await one_signing(net, public_key, PAIRS[turn % len(PAIRS)], latencies)
             except SessionFailed as error:
                 failed.append(str(error))
 
     async with trio.open_nursery() as nursery:
-        for _ in range(flight):
-            nursery.start_soon(keep_signing)
+        for turn in range(flight):
+            nursery.start_soon(keep_signing, turn)
     lasted = trio.current_time() - began
+    spent = meter.per_seat(len(latencies))
+    with trio.fail_after(120):
+        hanging = {name: await sessions_left(party) for name, party in net.parties.items()}
     return {
         "flight": flight,
         "seconds": round(lasted, 1),
+        "signatures": len(latencies),
         "per_second": round(len(latencies) / lasted, 2),
         "latency_ms": summary(latencies),
         "failed": len(failed),
         "first_failure": failed[0] if failed else "",
-    }
+        "hanging": sum(hanging.values()),
+    } | costs(spent, (before + core_ms(core_runs)) / 2)
 
 
-async def overload(net: Net, public_key: str) -> dict[str, Any]:
+async def sessions_left(party: Party) -> int:
+    """Sessions that the party's store still has in progress."""
+    async with party.client() as client:
+        found = (await client.get("/mpc-party/sessions", params={"status": "in_progress"})).json()
+    return len(found["sessions"])
+
+
+async def overload(net: Net, public_key: str, most: int) -> dict[str, Any]:
     """Ask one party for more sessions than it takes, none of which can begin; time the answers that say `busy`."""
     refusals: list[float] = []
     accepted = 0
     async with net.parties[SIGNERS[0]].client() as client:
-        for _ in range(200):
+        for _ in range(most + 50):
             message_hash = os.urandom(32).hex()
             made = net.coordinator.create_signing(public_key, SIGNERS, message_hash)
             body = {
@@ -108,40 +256,122 @@ async def overload(net: Net, public_key: str) -> dict[str, Any]:
             }
             began = trio.current_time()
             answer = await client.post("/mpc-party/signing/participate", json=body)
-            if answer.status_code == 202:  # noqa: PLR2004  accepted
+            if answer.status_code == httpx.codes.ACCEPTED:
                 accepted += 1
-            else:
-                refusals.append(trio.current_time() - began)
-                if len(refusals) == 50:  # noqa: PLR2004  enough to judge
-                    break
-    return {"accepted": accepted, "busy": len(refusals), "busy_ms": summary(refusals) if refusals else {}}
+                continue
+            said = answer.json()["type"], answer.status_code, "retry-after" in answer.headers
+            if said != ("urn:tssd:problem:busy", httpx.codes.SERVICE_UNAVAILABLE, True):
+                raise AssertionError(f"an overfull house says {answer.text}")
+            refusals.append(trio.current_time() - began)
+    return {"accepted": accepted, "busy": len(refusals), "busy_ms": summary(refusals)}
 
 
-async def away(net: Net) -> float:
-    """Seconds from the kill of a daemon to its first answer."""
+async def away(net: Net) -> dict[str, float]:
+    """From the kill of a daemon to its being able to sign: seconds, and processor seconds of both processes."""
     party = net.parties[SIGNERS[0]]
     await party.stop(signal.SIGKILL)
+    return await started(party)
+
+
+async def started(party: Party) -> dict[str, float]:
+    """Start a party's daemon; seconds until it could sign, and what that took."""
     began = trio.current_time()
     await party.start()
-    return round(trio.current_time() - began, 2)
+    async with party.client() as client:
+        while not (await client.get("/mpc-party/ready")).is_success:  # noqa: ASYNC110  it is another process
+            await trio.sleep(0.02)
+    seconds, used = trio.current_time() - began, usage(party)
+    return {
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(used.tssd + used.custodian, 2),
+        "tssd_mb": used.tssd_mb,
+        "custodian_mb": used.custodian_mb,
+    }
+
+
+# ---- A full store ----
+
+
+async def full_store(net: Net, public_key: str, count: int) -> dict[str, Any]:
+    """Start and memory of a daemon with so many shares, each with its session, journal, audit and confirmations."""
+    party = net.parties[SIGNERS[0]]
+    await party.stop()
+    async with open_store(party.database) as store:
+        (share,) = await store.shares(public_key=PublicKey.parse(public_key))
+        row = await store.sealed_row(share.share_id)
+        limiter = trio.CapacityLimiter(WRITERS)
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                await limiter.acquire_on_behalf_of(token := object())
+                nursery.start_soon(_add_share, store, row, limiter, token)
+    with closing(sqlite3.connect(party.database)) as connection:  # long ago, and all reported
+        connection.execute("UPDATE party_shares SET updated_at = '2026-01-01T00:00:00.000Z'")
+        connection.execute("UPDATE outbox SET delivered_at = created_at")
+        connection.commit()
+    figures = await started(party)
+    seconds: list[float] = []
+    await one_signing(net, public_key, SIGNERS, seconds)
+    used = usage(party)
+    return figures | {
+        "shares": count,
+        "store_mb": round(party.database.stat().st_size / 1e6),
+        "tssd_mb_after_signing": used.tssd_mb,
+        "custodian_mb_after_signing": used.custodian_mb,
+        "signing_ms": round(1000 * seconds[0], 1),
+    }
+
+
+async def _add_share(store: Store, row: wire.ShareRow, limiter: trio.CapacityLimiter, token: object) -> None:
+    session_id, party_id = SessionId.of_octets(secrets.token_bytes(16)), PartyId(row.party_id)
+    point = ec.generate_private_key(ec.SECP256K1()).public_key()
+    another = msgspec.structs.replace(
+        row,
+        share_id=str(ShareId.fresh()),
+        session=session_id.octets,
+        public_key=point.public_bytes(Encoding.X962, PublicFormat.CompressedPoint),
+    )
+    session, _ = await store.offer(
+        Offer(
+            session_id=session_id,
+            party_id=party_id,
+            type=SessionType.KEYGEN,
+            request_digest=secrets.token_hex(32),
+            share_type=ShareType.WALLET,
+            public_key=None,
+            message_hash=None,
+            caller="uid:0",
+        )
+    )
+    await store.pend(session, another, tuple(secrets.token_bytes(32) for _ in range(6)))
+    share = await store.share(ShareId(another.share_id))
+    await store.add_confirmations(share, {member.party_id: secrets.token_bytes(400) for member in row.committee})
+    await store.activate(share, confirmed=True)
+    limiter.release_on_behalf_of(token)
+
+
+# ---- All of it ----
 
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything, on a network of its own."""
+    quick = arguments.quick
+    core_runs = 5 if quick else 40
     with tempfile.TemporaryDirectory(prefix="tssd-") as name:
-        async with open_net(Path(name), PARTIES, tables=TABLES) as net:
-            public_key, keygens = await timed_keygens(net, 1 if arguments.quick else 5)
-            latencies: list[float] = []
-            for _ in range(3 if arguments.quick else 50):
-                await one_signing(net, public_key, latencies)
+        config = tables(arguments.flight)
+        async with open_net(Path(name), PARTIES, tables=config) as net:
+            public_key, keygens = await timed_keygens(net, 1 if quick else 3)
+            sessions = config["limits"]["sessions"]
+            assert isinstance(sessions, int)
             return {
                 "cores": os.cpu_count(),
+                "load": [round(load, 1) for load in os.getloadavg()],
                 "committee": f"2-of-{len(PARTIES)}",
                 "keygen_ms": summary(keygens),
-                "signing_ms": summary(latencies),
-                "in_flight": await in_flight(net, public_key, arguments.flight, arguments.seconds),
-                "overload": await overload(net, public_key),
-                "away_seconds": await away(net),
+                "signing": await one_by_one(net, public_key, 3 if quick else 100, core_runs),
+                "in_flight": await in_flight(net, public_key, arguments.flight, arguments.seconds, core_runs),
+                "overload": await overload(net, public_key, sessions),
+                "away": await away(net),
+                "full_store": await full_store(net, public_key, arguments.shares),
             }
 
 
@@ -150,11 +380,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few of each, to see that it works")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--seconds", type=float, help="how long signings are kept in flight (60; --quick: 3)")
-    parser.add_argument("--flight", type=int, help="how many (8; --quick: 2)")
+    parser.add_argument("--seconds", type=float, help="how long signings are kept in flight (600; --quick: 3)")
+    parser.add_argument("--flight", type=int, help="how many (64; --quick: 4)")
+    parser.add_argument("--shares", type=int, help="in the full store (10000; --quick: 100)")
     arguments = parser.parse_args()
-    arguments.seconds = arguments.seconds or (3.0 if arguments.quick else 60.0)
-    arguments.flight = arguments.flight or (2 if arguments.quick else 8)
+    arguments.seconds = arguments.seconds or (3.0 if arguments.quick else 600.0)
+    arguments.flight = arguments.flight or (4 if arguments.quick else 64)
+    arguments.shares = arguments.shares or (100 if arguments.quick else 10_000)
+    seeded.core.open_arena(seeded.ARENA)
     measured = trio.run(measure, arguments)
     if arguments.json:
         print(json.dumps(measured))

@@ -1,9 +1,10 @@
-"""tssd, killed with -9 at one point of its first session: for bench/kills.py and its test.
+"""tssd, killed with -9 at one point of a session: for bench/kills.py and its test.
 
-    python bench/killed.py KIND NUMBER WHEN ARGUMENTS-OF-TSSD...
+    python bench/killed.py ARM ARGUMENTS-OF-TSSD...
 
-KIND is what is counted from the first admitted request on: `commit` (a transaction of the store), `call` (a request
-across the wall) or `send` (a frame for the router). The process ends before or after (WHEN) number NUMBER of them.
+ARM is a file. Once it is there, with the words KIND NUMBER WHEN in it, the next admitted request begins to count: of
+KIND `commit` (a transaction of the store), `call` (a request across the wall) or `send` (a frame for the router). The
+process ends before or after (WHEN) number NUMBER of them. Without the file it is tssd and nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daemon import __main__ as tssd
@@ -22,19 +24,19 @@ from daemon.shares import store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KIND, NUMBER, WHEN = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-counted = -1
-"""Below zero until a request is admitted."""
+ARM = Path(sys.argv[1])
+due: tuple[str, int, str] | None = None
+counted = 0
 
 
 def kill_here(kind: str, when: str) -> None:
     """Called around everything that is counted."""
     global counted  # noqa: PLW0603  the one counter of the process
-    if kind != KIND or counted < 0:
+    if due is None or kind != due[0]:
         return
     if when == "before":
         counted += 1
-    if counted == NUMBER and when == WHEN:
+    if due == (kind, counted, when):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -57,10 +59,18 @@ def transact(*arguments: Any) -> None:  # noqa: ANN401  whatever the original ta
     kill_here("commit", "after")
 
 
+def arm() -> None:
+    """Begin to count where somebody has said what for."""
+    global due, counted
+    if ARM.exists():
+        kind, number, when = ARM.read_text().split()
+        ARM.unlink()
+        due, counted = (kind, int(number), when), 0
+
+
 async def admit(*arguments: Any) -> Any:  # noqa: ANN401  whatever the original takes
-    """Counting begins."""
-    global counted  # noqa: PLW0603  the one counter of the process
-    counted = max(counted, 0)
+    """The door, at which counting begins."""
+    arm()
     return await _admit(*arguments)
 
 
@@ -69,4 +79,4 @@ store._transact = transact  # type: ignore[assignment]  # noqa: SLF001
 Admission.admit = admit  # type: ignore[assignment, method-assign]
 Custodian.ask = around("call", Custodian.ask)  # type: ignore[method-assign]
 Stream.send = around("send", Stream.send)  # type: ignore[method-assign]
-sys.exit(tssd.main(sys.argv[4:]))
+sys.exit(tssd.main(sys.argv[2:]))

@@ -1,12 +1,13 @@
 """kill -9 of one of three daemons at every point of a keygen and of a signing; what holds afterwards.
 
-    python bench/kills.py [--quick] [--json FILE] [--every N]
+    python bench/kills.py [--quick] [--json FILE] [--every N] [--only WORD...]
 
 A point is before or after one transaction of the store, one request across the wall, or one frame for the router,
 counted from the request on (bench/killed.py). At each point: a session is started on all parties, the victim dies in
-it, is started again and must be ready within `RESTART_SECONDS`; the session must have ended everywhere, or have been
-completed by confirmations; every share that was committed must be there; no two signatures may have the same r; and
-the three go on signing. Whatever does not hold is an exception.
+it, is started again and must be ready within `RESTART_SECONDS`; the session must have ended everywhere and the same
+way, or have been completed by confirmations, and asking for it again must begin nothing; every share that was committed
+must be there; no two signatures may have the same r; and the three go on signing. Whatever does not hold is an
+exception. Pre-parameters are recorded ones: their search is not what is tried here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import itertools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -29,21 +31,36 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import trio
 
-from localnet.net import Net, open_net
+ROOT: Final = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from localnet.net import Net, open_net  # noqa: E402 - the project's root has to be found first
+from tests.end_to_end.prepared import fill, forget_moduli  # noqa: E402 - likewise
+from tests.tss_cffi import seeded  # noqa: E402 - likewise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT: Final = Path(__file__).resolve().parents[1]
 NAMES: Final = ("alice-server", "bob-phone", "carol-backup")
 VICTIM: Final = "bob-phone"
 SIGNERS: Final = ("alice-server", "bob-phone")
 RESTART_SECONDS: Final = 3.0
 """On a machine that has nothing else to do; elsewhere the time is only told."""
 END_SECONDS: Final = 60.0
+SETS: Final = 150
+"""Pre-parameters for so many keygens."""
+TICKS: Final = os.sysconf("SC_CLK_TCK")
 TABLES: Final[dict[str, dict[str, object]]] = {
-    "limits": {"sessions": 8, "keygen_seconds": 40, "signing_seconds": 20, "stall_seconds": 20},
+    "limits": {
+        "sessions": 8,
+        "keygen_seconds": 40,
+        "signing_seconds": 20,
+        "stall_seconds": 20,
+        "linger_seconds": 30,
+    },
     "custodian": {"arena_mib": 4, "signings_per_minute": 10000, "signings_per_hour": 100000},
+    "keygen": {"prepared": 1},
+    "log": {"level": "warning"},
 }
 
 
@@ -66,6 +83,8 @@ class Findings:
     """Points that a session does not have."""
     restarts: list[float] = field(default_factory=list)
     """Seconds from the start of the process to being ready."""
+    processor: list[float] = field(default_factory=list)
+    """Seconds of processor time in it, the custodian's included."""
     completed: int = 0
     failed: int = 0
     nonces: set[str] = field(default_factory=set)
@@ -78,15 +97,24 @@ class Findings:
             "sessions failed": self.failed,
             "restart seconds, median": round(statistics.median(self.restarts), 2),
             "restart seconds, max": round(max(self.restarts), 2),
+            "restart processor seconds, median": round(statistics.median(self.processor), 2),
+            "restart processor seconds, max": round(max(self.processor), 2),
             "distinct nonces": len(self.nonces),
         }
 
 
-def all_points(every: int) -> Iterator[Point]:
-    """Every point a ceremony can have, and some more: where one was not reached, those behind it are left out."""
+def all_points(every: int, only: frozenset[str] = frozenset()) -> Iterator[Point]:
+    """Every point a ceremony can have, and some more: where one was not reached, those behind it are left out.
+
+    Args:
+        every: One in so many.
+        only: Words that a point must have; for several runs side by side.
+    """
     for ceremony, kind, when in itertools.product(
         ("signing", "keygen"), ("commit", "call", "send"), ("before", "after")
     ):
+        if not only <= {ceremony, kind, when}:
+            continue
         for number in range(1, 200, every):
             yield Point(ceremony, kind, number, when)
 
@@ -99,34 +127,35 @@ class Trial:
         self.key = key
         self.victim = net.parties[VICTIM]
         self.findings = Findings()
+        self._arm = self.victim.directory / "arm"
         self._turn = 0
 
     async def at(self, point: Point) -> bool:
         """One point; whether the session has it."""
         shares = await self._shares()
-        await self.victim.stop()
-        await self._start(point)
+        self._arm.write_text(f"{point.kind} {point.number} {point.when}")
         session, tokens, expected = self._invite(point.ceremony)
+        bodies = {
+            name: {"sessionId": session, "partyId": name, "joinToken": token, **expected}
+            for name, token in tokens.items()
+        }
         async with trio.open_nursery() as nursery:
-            for name in tokens:
-                body = {"sessionId": session, "partyId": name, "joinToken": tokens[name], **expected}
+            for name, body in bodies.items():
                 nursery.start_soon(self._ask, name, point.ceremony, body)
         reached = await self._died(session)
-        if not reached:
-            await self.victim.stop()  # it is still armed
-        began = time.monotonic()
-        await self.victim.start()
-        await self._ready()
-        if reached:
-            self.findings.restarts.append(time.monotonic() - began)
-            if self.findings.restarts[-1] > RESTART_SECONDS and os.getloadavg()[0] <= (os.cpu_count() or 1):
-                raise AssertionError(f"{point}: ready after {self.findings.restarts[-1]:.1f} s")
+        await self.restart(timed=reached)
+        if reached and self.findings.restarts[-1] > RESTART_SECONDS and os.getloadavg()[0] <= (os.cpu_count() or 1):
+            raise AssertionError(f"{point}: ready after {self.findings.restarts[-1]:.1f} s")
         await self._ended(point, session, list(tokens))
+        await self._replayed(point, session, bodies[VICTIM])
         after = await self._shares()
         lost = {name: shares[name].items() - after[name].items() for name in shares}
         if any(lost.values()):
             raise AssertionError(f"{point}: shares changed or lost: {lost}")
         await self._sign_once()
+        if point.ceremony == "keygen":
+            for party in self.net.parties.values():
+                forget_moduli(party)
         self.findings.points += reached
         self.findings.beyond += not reached
         return reached
@@ -150,22 +179,25 @@ class Trial:
                 answer = await client.post(f"/mpc-party/{ceremony}/participate", json=body)
                 answer.raise_for_status()
 
-    async def _start(self, point: Point) -> None:
-        """The victim, armed."""
-        command = ["setpriv", "--pdeathsig", "TERM", sys.executable, str(ROOT / "bench" / "killed.py")]
-        command += [point.kind, str(point.number), point.when, "--config", str(self.victim.config), "--trusted-config"]
+    async def restart(self, *, timed: bool = False) -> None:
+        """Start the victim, as one that can be armed."""
+        await self.victim.stop(signal.SIGKILL)
+        self._arm.unlink(missing_ok=True)
+        began = time.monotonic()
+        command = ["setpriv", "--pdeathsig", "TERM", sys.executable, str(ROOT / "bench" / "killed.py"), str(self._arm)]
+        command += ["--config", str(self.victim.config), "--trusted-config"]
         with self.victim.log.open("ab") as log:
             self.victim.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: ASYNC220
-        await self._ready()
-
-    async def _ready(self) -> None:
         with trio.fail_after(END_SECONDS):
             async with self.victim.client() as client:
                 while True:
                     with suppress(httpx.TransportError):
                         if (await client.get("/mpc-party/ready")).is_success:
-                            return
+                            break
                     await trio.sleep(0.02)
+        if timed:
+            self.findings.restarts.append(time.monotonic() - began)
+            self.findings.processor.append(processor_seconds(self.victim.process.pid))
 
     async def _died(self, session: str) -> bool:
         """Wait until the victim is dead, or the session over without that."""
@@ -176,15 +208,27 @@ class Trial:
                 with suppress(httpx.TransportError):
                     async with self.victim.client() as client:
                         answer = await client.get(f"/mpc-party/sessions/{session}")
-                        if answer.is_success and answer.json()["status"] != "in_progress" and not await self._outbox():
-                            await trio.sleep(0.3)  # the last of its acts may still be under way
+                        if answer.is_success and answer.json()["status"] != "in_progress" and await self._idle(client):
                             return process.poll() is not None
                 await trio.sleep(0.05)
         return True
 
-    async def _outbox(self) -> bool:
+    async def _idle(self, client: httpx.AsyncClient) -> bool:
+        """Whether nothing of the session is left to be done: its report has left, its task has ended."""
+        figures = (await client.get("/metrics")).text.splitlines()
+        running = [line for line in figures if line.startswith("tssd_sessions_running{")]
+        return 'tssd_outbox_waiting{kind="report"} 0.0' in figures and all(line.endswith(" 0.0") for line in running)
+
+    async def _replayed(self, point: Point, session: str, body: dict[str, object]) -> None:
+        """The same request once more begins nothing: what has ended is told again."""
+        path = f"/mpc-party/sessions/{session}"
         async with self.victim.client() as client:
-            return 'tssd_outbox_waiting{kind="report"} 0.0' not in (await client.get("/metrics")).text
+            before = await client.get(path)
+            if before.status_code == httpx.codes.NOT_FOUND:
+                return  # it died before it had accepted
+            (await client.post(f"/mpc-party/{point.ceremony}/participate", json=body)).raise_for_status()
+            if (await client.get(path)).json() != before.json():
+                raise AssertionError(f"{point}: the same request began the session once more")
 
     async def _ended(self, point: Point, session: str, names: list[str]) -> None:
         """At nobody is the session left hanging; a keygen is completed by all or by none."""
@@ -202,6 +246,9 @@ class Trial:
                             break
                         await trio.sleep(0.05)
         completed = {name for name in ends if ends[name] == "completed"}
+        if point.ceremony == "signing" and completed:
+            signature = await self._signature(session, min(completed))
+            self._remember(signature)
         if point.ceremony == "keygen" and completed and completed != set(names):
             raise AssertionError(f"{point}: the parties disagree: {ends}")
         self.findings.completed += completed == set(names)
@@ -222,19 +269,41 @@ class Trial:
             found[name] = {share["id"]: share["status"] for share in listed if share["status"] == "active"}
         return found
 
+    async def _signature(self, session: str, name: str) -> str:
+        async with self.net.parties[name].client() as client:
+            return str((await client.get(f"/mpc-party/sessions/{session}")).json()["signature"])
+
     async def _sign_once(self) -> None:
-        signature = await self.net.sign(self.key, SIGNERS, self._message())
+        self._remember(await self.net.sign(self.key, SIGNERS, self._message()))
+
+    def _remember(self, signature: str) -> None:
         nonce = signature[:64]
         if nonce in self.findings.nonces:
             raise AssertionError("a nonce was used twice")
         self.findings.nonces.add(nonce)
 
 
+def processor_seconds(pid: int) -> float:
+    """Processor time of a process and of its children, so far."""
+    seconds = 0.0
+    for directory in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            text = (directory / "stat").read_text()
+            fields = text[text.rindex(")") + 2 :].split()
+            if int(directory.name) == pid or int(fields[1]) == pid:
+                seconds += (int(fields[11]) + int(fields[12])) / TICKS
+    return seconds
+
+
 async def run(points: Iterator[Point], directory: Path, *, told: bool = True) -> Findings:
     """Try these points, one after the other, on one network."""
     async with open_net(directory, NAMES, tables=TABLES) as net:
-        key = await net.keygen(2)
-        trial = Trial(net, key)
+        for seat, party in enumerate(net.parties.values(), 1):
+            await trio.to_thread.run_sync(fill, party, seat, SETS)
+        trial = Trial(net, await net.keygen(2))
+        for party in net.parties.values():
+            forget_moduli(party)
+        await trial.restart()
         beyond: set[tuple[str, str, str]] = set()
         for point in points:
             series = (point.ceremony, point.kind, point.when)
@@ -256,10 +325,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="one point in fifteen")
     parser.add_argument("--every", type=int, default=1, help="one point in so many")
+    parser.add_argument("--only", nargs="+", default=[], help="points of this ceremony, kind or side alone")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     given = parser.parse_args()
+    seeded.core.open_arena(seeded.ARENA)
+    points = all_points(15 if given.quick else given.every, frozenset(given.only))
     with tempfile.TemporaryDirectory(prefix="kills-") as directory:
-        findings = trio.run(lambda: run(all_points(15 if given.quick else given.every), Path(directory)))
+        findings = trio.run(lambda: run(points, Path(directory)))
     for name, value in findings.table().items():
         print(f"{name:26} {value}")
     if given.json:
