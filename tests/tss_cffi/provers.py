@@ -51,6 +51,11 @@ def _shifted(elements: Sequence[int], shift: Shift, first: int = 0) -> list[int]
     return [element + shift.get(place, 0) for place, element in enumerate(elements, start=first)]
 
 
+def _fit(elements: Sequence[int], moduli: Sequence[int]) -> bool:
+    """A shifted element that got longer than its modulus is refused for that alone: then another one is drawn."""
+    return all(each.bit_length() <= m.bit_length() for each, m in zip(elements, moduli, strict=False))
+
+
 def _crt(residues: Sequence[int], primes: Sequence[int]) -> int:
     n = prod(primes)
     return sum(residue * (n // p) * pow(n // p, -1, p) for residue, p in zip(residues, primes, strict=True)) % n
@@ -196,6 +201,8 @@ def fac(
         e * made["nu"] + made["y"],
         e * (first[5] - made["nu"] * p0) + made["r"],
     ]
+    if not _fit(first, [nc] * 5):
+        return fac(ctx, p0, q0, ring, choices, shift)
     return [*first, *_shifted(responses, shift, 6)]
 
 
@@ -230,7 +237,8 @@ def range_alice(
         e * made["m"] + made["alpha"],
         e * made["rho"] + made["gamma"],
     ]
-    return c, [*first, *_shifted(responses, shift, 3)]
+    proof = [*first, *_shifted(responses, shift, 3)]
+    return (c, proof) if _fit(proof, (nt, n2, nt, n)) else range_alice(ctx, n, ring, choices, shift)
 
 
 def bob(
@@ -278,7 +286,10 @@ def bob(
         e * made["sigma"] + made["tau"],
         *u,
     ]
-    return c2, [*first, *_shifted(responses, shift, 5)]
+    proof = [*first, *_shifted(responses, shift, 5)]
+    if not _fit(proof, (nt, nt, nt, n2, nt, n)):
+        return bob(ctx, n, ring, c1, x_point=x_point, stated=stated, choices=choices, shift=shift)
+    return c2, proof
 
 
 def schnorr(ctx: bytes, x: int, shift: Shift | None = None) -> list[int]:
