@@ -100,6 +100,9 @@ INTERNAL MUST_USE uint8_t *party_send(tss_party *party, size_t type, size_t to, 
 /** End in failure: wipe everything, remember why. culprits is a set of indices, bit by bit. Always false. */
 INTERNAL bool party_fail(tss_party *party, tss_reason reason, uint32_t culprits, const char *detail);
 
+/** We failed, for want of memory, inside a check that can only say "no": whatever this computation fails for then, nobody is blamed. */
+INTERNAL void party_own_failure(void);
+
 INTERNAL MUST_USE tss_secret *secret_bytes_new(size_t len);
 
 #endif

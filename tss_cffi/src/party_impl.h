@@ -81,7 +81,17 @@ INTERNAL void party_free(tss_party *party) {
     }
 }
 
+/* Of the thread: the computation that it runs has failed by itself. */
+static _Thread_local bool party_failed_itself = false;
+
+INTERNAL void party_own_failure(void) { party_failed_itself = true; }
+
 INTERNAL bool party_fail(tss_party *party, tss_reason reason, uint32_t culprits, const char *detail) {
+    if (party->computing != 0 && party_failed_itself) {
+        reason = TSS_REASON_INTERNAL;
+        culprits = 0;
+        detail = "no memory for a check";
+    }
     party->phase = TSS_FAILED;
     party->fault.reason = reason;
     party->fault.round = party->computing != 0 ? party->computing : party->round;
@@ -142,6 +152,7 @@ INTERNAL uint32_t party_waits_for(const tss_party *party) {
 /* One computation; true: it went well. */
 static bool party_compute(tss_party *party) {
     party->computing = (uint16_t)(party->round + 1);
+    party_failed_itself = false;
     if (!party->ceremony->compute(party, party->computing)) {
         return false;
     }

@@ -407,18 +407,20 @@ static bool echo_agrees(tss_channel *c, size_t peer, const frame_payload *payloa
     return true;
 }
 
-/* Remember a broadcast and its signature. NULL, or what is wrong with it. */
-static const char *take_broadcast(tss_channel *c, size_t peer, const frame_payload *payload) {
+/* Remember a broadcast and its signature. False: failed. */
+static bool take_broadcast(tss_channel *c, size_t peer, const frame_payload *payload) {
     echo_round *echo = &c->echoes[payload->round - 1];
     if ((echo->present & bit(peer)) != 0) {
-        return "a second broadcast in one round";
+        fail_payload(c, peer, "a second broadcast in one round");
+        return false;
     }
     if (!crypto_sha256_secret(echo->hashes32[peer], payload->message)) {
-        return "hashing failed";
+        fail_internal(c, "a broadcast could not be hashed");
+        return false;
     }
     memcpy(echo->signatures64[peer], payload->signature64, CHANNEL_SIGNATURE_LEN);
     echo->present |= bit(peer);
-    return NULL;
+    return true;
 }
 
 static void deliver_payload(tss_channel *c, size_t peer, uint8_t class_, const frame_payload *payload) {
@@ -429,9 +431,7 @@ static void deliver_payload(tss_channel *c, size_t peer, uint8_t class_, const f
     if (!echo_agrees(c, peer, payload)) {
         return;
     }
-    const char *problem = class_ == TSS_CLASS_BROADCAST ? take_broadcast(c, peer, payload) : NULL;
-    if (problem != NULL) {
-        fail_payload(c, peer, problem);
+    if (class_ == TSS_CLASS_BROADCAST && !take_broadcast(c, peer, payload)) {
         return;
     }
     const tss_status status = tss_party_receive(

@@ -13,7 +13,7 @@ static tss_status gg18_prepared_fingerprints(uint8_t *out32, size_t *count, cons
     gg18_prepared prepared;
     *field = prepared_read(&prepared, bytes);
     if (*field != NULL) {
-        return TSS_REFUSED;
+        return read_status(*field);
     }
     *count = PUBLIC_FINGERPRINTS;
     return public_fingerprints(out32, &prepared.public_) ? TSS_OK : TSS_MEMORY;
@@ -27,7 +27,7 @@ static tss_status gg18_share_load(void **share, const char **field, span bytes) 
     *field = share_read(loaded, bytes);
     if (*field != NULL) {
         secret_free(loaded);
-        return TSS_REFUSED;
+        return read_status(*field);
     }
     *share = loaded;
     return TSS_OK;

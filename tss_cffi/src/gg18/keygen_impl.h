@@ -410,7 +410,7 @@ INTERNAL tss_status gg18_keygen_begin(
     *field = prepared_read(&own, (span){prepared->data, prepared->len});
     secret_wipe(prepared->data, prepared->len);
     if (*field != NULL) {
-        return TSS_REFUSED;
+        return read_status(*field);
     }
     tss_party *opened = party_new(&keygen_ceremony, seat, seats, n);
     if (opened == NULL) {

@@ -151,6 +151,9 @@ INTERNAL bool dln_verify(
     }
     fixed_base *powers = fixed_base_new(n_tilde, h1, N_BITS, DLN_ITERATIONS, false, 1024 * 1024, FIXED_HEAP);
     bool ok = powers != NULL;
+    if (!ok) {
+        party_own_failure();
+    }
     for (size_t k = 0; ok && k < DLN_ITERATIONS; k++) {
         ok = part_below(alpha, alpha_parts[k], m) && part_below(t, t_parts[k], m) && big_bits_var(alpha) > 1
             && big_bits_var(t) > 1;

@@ -29,6 +29,9 @@ typedef struct gg18_share {
 /** Sealed bytes of a set. NULL: no memory. */
 INTERNAL MUST_USE tss_secret *prepared_write(const gg18_prepared *prepared, uint8_t origin);
 
+/** What it is to a caller that prepared_read or share_read returned this: TSS_OK, TSS_REFUSED, or TSS_MEMORY, which is not the bytes' fault. */
+INTERNAL tss_status read_status(const char *problem);
+
 /** NULL, or the name of what is wrong. Checks every relation. Fixtures pass in the seeded test build alone. */
 INTERNAL const char *prepared_read(gg18_prepared *prepared, span bytes);
 

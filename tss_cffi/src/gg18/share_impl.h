@@ -170,6 +170,12 @@ INTERNAL tss_secret *prepared_write(const gg18_prepared *prepared, uint8_t origi
     return secret;
 }
 
+static const char no_memory[] = "memory";
+
+INTERNAL tss_status read_status(const char *problem) {
+    return problem == NULL ? TSS_OK : problem == no_memory ? TSS_MEMORY : TSS_REFUSED;
+}
+
 INTERNAL const char *prepared_read(gg18_prepared *prepared, span bytes) {
     reader r = reader_open(bytes);
     if (kept_read(&r, KEPT_PREPARED) != TSS_GG18_V2) {
@@ -188,7 +194,13 @@ INTERNAL const char *prepared_read(gg18_prepared *prepared, span bytes) {
     uint8_t digest32[32];
     prepared_get(&r, prepared);
     const span digest = reader_take(&r, 32);
-    if (!reader_done(&r) || !sha256(digest32, (span){bytes.at, bytes.len - 32}) || memcmp(digest.at, digest32, 32) != 0) {
+    if (!reader_done(&r)) {
+        return "prepared: damaged";
+    }
+    if (!sha256(digest32, (span){bytes.at, bytes.len - 32})) {
+        return no_memory;
+    }
+    if (memcmp(digest.at, digest32, 32) != 0) {
         return "prepared: damaged";
     }
     return prepared_complete(prepared, 2);
@@ -304,9 +316,13 @@ INTERNAL const char *share_read(gg18_share *share, span bytes) {
     }
     uint8_t digest32[32];
     const span digest = reader_take(&r, sizeof(digest32));
-    if (problem == NULL
-        && (!reader_done(&r) || !sha256(digest32, (span){bytes.at, bytes.len - sizeof(digest32)})
-            || memcmp(digest.at, digest32, sizeof(digest32)) != 0)) {
+    if (problem == NULL && !reader_done(&r)) {
+        problem = "format";
+    }
+    if (problem == NULL && !sha256(digest32, (span){bytes.at, bytes.len - sizeof(digest32)})) {
+        problem = no_memory;
+    }
+    if (problem == NULL && memcmp(digest.at, digest32, sizeof(digest32)) != 0) {
         problem = "format";
     }
     if (problem == NULL && memcmp(&prepared.public_, &share->public_[share->own], sizeof(gg18_public)) != 0) {

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "../party.h"
 #include "transcript.h"
 
 INTERNAL void transcript_absorb(transcript *t, span bytes) {
@@ -58,6 +59,7 @@ INTERNAL bool transcript_end(transcript *t, uint8_t *digest32) {
     t->ok = t->ok && t->parts_left == 0 && EVP_DigestFinal_ex(t->hash, digest32, NULL) == 1;
     if (!t->ok) {
         memset(digest32, 0, 32);
+        party_own_failure(); /* a verifier takes no hash for a wrong one */
     }
     EVP_MD_CTX_free(t->hash);
     t->hash = NULL;
