@@ -16,7 +16,7 @@ FILES: Final = {
     "attacks": HERE / "channel" / "test_attacks.py",
     **{
         name: HERE / f"test_{name}.py"
-        for name in ("bounds", "ctime", "edges", "messages", "misuse", "prepare", "shapes", "share")
+        for name in ("bounds", "ctime", "edges", "messages", "misuse", "prepare", "second_line", "shapes", "share")
     },
 }
 COMPLETE: Final = ("keygen", "signing", "shapes", "messages")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SOURCE: Final = Path(__file__).parent / "c" / "second_line.c"
 CORE: Final = Path(__file__).parents[2] / "tss_cffi"
-FLAGS: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O1", "-DTSS_SEEDED")
+FLAGS: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O0", "-DTSS_SEEDED")
 LIBRARIES: Final = ("-lgmp", "-lcrypto", "-lsecp256k1")
 
 # Primes = 3 mod 4, by their bits.
