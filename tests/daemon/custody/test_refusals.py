@@ -1,5 +1,6 @@
 """What a captured tssd asks for in vain."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -9,8 +10,13 @@ from typing import Literal
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from daemon.custody import rows
 from daemon.custody.client import Custodian, CustodyFailure
+from daemon.custody.pins import verify
+from daemon.custody.state import RecoveryKey
 from daemon.custody.wire import (
     AbortUnknown,
     BeginKeygen,
@@ -49,6 +55,7 @@ from daemon.custody.wire import (
 )
 from tests.daemon.custody.committee import Committee, begin_keygen, begin_signing, sign, signing_request
 from tests.daemon.custody.node import init, make_node
+from tests.tss_cffi import seeded
 
 PAIR = ("alice", "bob")
 
@@ -217,6 +224,84 @@ async def test_a_resealed_share_is_the_same_share(committee: Committee) -> None:
         assert msgspec.structs.replace(resealed, sealed=row.sealed) == row
         shares = committee.shares | {"alice": replace(committee.shares["alice"], row=resealed)}
         await sign(committee, custodians, shares, os.urandom(32))
+
+
+# ---- Recovery key, signatures, pre-parameters: nothing that a request could choose ----
+
+
+async def test_the_recovery_key_is_the_policys(committee: Committee, tmp_path: Path) -> None:
+    node, row = committee.nodes["alice"], committee.shares["alice"].row
+    ours, theirs = recovery_key(tmp_path / "ours.pem"), recovery_key(tmp_path / "theirs.pem")
+    node.settings |= {"recovery": f'{{ public_key = "{tmp_path}/ours.pem", fingerprint = "{ours.hex()}" }}'}
+    node.write_config()
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        resealed = (await alice.ask(Reseal(row=row), Resealed)).row
+        assert resealed.sealed.recovery_fingerprint == ours
+        for change in (
+            {"recovery_fingerprint": theirs},
+            {"recovery_wrapped": b"\1" + os.urandom(384), "recovery_fingerprint": theirs},
+            {"recovery_wrapped": None, "recovery_fingerprint": None},
+        ):
+            changed = msgspec.structs.replace(
+                resealed,
+                sealed=msgspec.structs.replace(resealed.sealed, **change),
+            )
+            await refused(alice, Reseal(row=changed), "altered")
+        # The configuration is read once, at the start.
+        node.settings |= {"recovery": f'{{ public_key = "{tmp_path}/theirs.pem", fingerprint = "{theirs.hex()}" }}'}
+        node.write_config()
+        again = (await alice.ask(Reseal(row=resealed), Resealed)).row
+        assert again.sealed.recovery_fingerprint == ours
+    assert [event.fingerprint for event in node.chain() if isinstance(event, RecoveryKey)] == [ours]
+
+
+def recovery_key(path: Path) -> bytes:
+    """A public key in a file; its fingerprint."""
+    public = rsa.generate_private_key(65537, 3072).public_key()
+    path.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+
+
+async def test_the_identity_key_signs_no_digest_of_ones_choice(committee: Committee) -> None:
+    """Every signature that a request can have, with the digest in each of its fields that takes one."""
+    chosen = os.urandom(32)
+    session = chosen[:16]
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        request = signing_request(committee, committee.shares, "alice", PAIR, chosen, session)
+        begun = await alice.ask(request, Begun)
+        signatures = [frame.data[-64:] for frame in begun.frames]
+        await alice.ask(Forget(ceremony=begun.ceremony), Done)
+        notice = AbortUnknown(session=session, party_id="alice-server", seat=1, reason="restart")
+        signatures.append((await alice.ask(notice, Statement)).data[-64:])
+        signatures.append((await alice.ask(Checkpoint(audit_count=1, audit_head=chosen), Checkpointed)).signature)
+        row = committee.shares["alice"].row
+        signatures.append((await alice.ask(ConfirmRow(row=row), Statement)).data[-64:])
+        await refused(alice, ConfirmRow(row=msgspec.structs.replace(row, confirmation=chosen)), "altered")
+    async with committee.nodes["alice"].custodian(operator=True) as operator:
+        successor = committee.identities["bob"]
+        signatures.append((await operator.ask(SignSuccession(successor=successor), Statement)).data[-64:])
+        await refused(operator, SignSuccession(successor=b"\2" + chosen[:31]), "refused")
+    assert len(signatures) >= 5
+    for digest in (chosen, hashlib.sha256(chosen).digest(), hashlib.sha256(session).digest()):
+        assert not any(verify(committee.identities["alice"], digest, signature) for signature in signatures)
+
+
+async def test_recorded_pre_parameters_make_no_key(committee: Committee) -> None:
+    """Known to others, sealed by the token's owner: a share must not rest on them."""
+    with committee.nodes["alice"].opened() as token, seeded.prepared(4) as recorded:
+        fingerprints = tuple(seeded.core.prepared_fingerprints(recorded))
+        blob = token.seal(recorded, rows.prepared_header("recorded", "gg18-v2", fingerprints))
+    committee.prepared["alice"].append(
+        PreparedRow(prepared_id="recorded", protocol="gg18-v2", fingerprints=fingerprints, sealed=rows.sealed_of(blob))
+    )
+    async with committee.up() as custodians:
+        table = await begin_keygen(committee, custodians)
+        await table.until("failed")
+    fault = table.progress["alice"].fault
+    assert fault is not None
+    assert "origin" in fault.detail
 
 
 # ---- Policy ----
