@@ -267,7 +267,7 @@ class State:
             if self._identity and public != named_identity(self._path.parent):
                 raise StateRefused(
                     f"the token's identity key is {public.hex()}, and not {self._identity.hex()} as before: bring the "
-                    "right token back; `tssctl hsm init` on a new token makes the new key ours"
+                    f"right token back; for a new one, `tssctl hsm init` names its key in {self._path.parent}/identity"
                 )
             self._append(Identity(public=public))
 
