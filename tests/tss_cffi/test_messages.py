@@ -227,7 +227,7 @@ TYPES = st.sampled_from(
 ANYTHING = st.one_of(BYTES, st.builds(lambda kind, parts: Wire(kind, parts).encode(), TYPES, FIELDS))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=ANYTHING)
 @example(data=element(1, (PACKAGE + ASK).encode()) + varint(2 << 3 | 2) + varint((1 << 64) - 1))
 def test_any_bytes_end_in_a_fault_that_names_the_sender(recorded: Recorded, data: bytes) -> None:
