@@ -1,5 +1,7 @@
 """The chain survives what a process, a disk and a thief can do to it, or refuses."""
 
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from daemon.custody import state as module
 from daemon.custody.state import RateExceeded, RecoveryKey, Revoked, State, StateRefused, Use
 from hsm import CKR, CredentialRefused, Pin, PinLatch
+from tests.daemon.custody.chain_vectors import FOLDER, KEY, SESSION
 
 MANY = {"per_minute": 10**6, "per_hour": 10**6}
 
@@ -289,6 +292,48 @@ def test_a_chain_of_before_identities_and_generations_opens(directory: Path) -> 
     with State(directory) as state:
         assert state.count == 0
         state.admit_identity(b"\2" * 33)
+
+
+@pytest.mark.parametrize("form", ["chain", "begun_anew"])
+def test_a_recorded_chain_opens(directory: Path, form: str) -> None:
+    vector = json.loads((FOLDER / "every-event.json").read_text(encoding="utf-8"))
+    directory.mkdir(mode=0o700)
+    (directory / "chain").write_bytes(bytes.fromhex(vector[form]))
+    with State(directory) as state:
+        assert (state.count, state.head.hex()) == (vector["count"], vector["head"])
+        # What it remembers is not done again: the same events change nothing, but for a use and the recovery key.
+        state.admit_identity(b"\3" + bytes(32))
+        state.see_pins(7)
+        state.confirm(SESSION, "alice-server")
+        state.succeed("alice-server", KEY, 3)
+        state.revoke("share-2")
+        assert state.count == vector["count"]
+        with pytest.raises(Revoked):
+            state.spend("prepared-1")
+        with pytest.raises(StateRefused):
+            state.admit_identity(b"\2" + bytes(32))
+        assert state.recovery == hashlib.sha256(b"recovery").digest()
+        assert state.newest_generation("alice-server", KEY) == 3
+
+
+def test_a_recorded_chain_verifies_by_the_written_format_alone() -> None:
+    vector = json.loads((FOLDER / "every-event.json").read_text(encoding="utf-8"))
+    rest, head, kinds = bytes.fromhex(vector["chain"]), bytes(32), []
+    while rest:
+        length = int.from_bytes(rest[:4], "big")
+        assert int.from_bytes(rest[4:8], "big") == length ^ 0xFFFFFFFF
+        value, digest, rest = rest[8 : 8 + length], rest[8 + length : 40 + length], rest[40 + length :]
+        said = msgspec.msgpack.decode(value)
+        if "is" in said:
+            head = hashlib.sha256(b"tssd/1/chain\0" + head + value).digest()
+            kinds.append(said["is"])
+        else:
+            assert said["format"] == 1
+            assert hashlib.sha256(b"tssd/1/chain-base\0" + value).digest() == digest
+            continue
+        assert digest == head
+    assert (len(kinds), head.hex()) == (vector["count"], vector["head"])
+    assert set(kinds) == {kind.__name__ for kind in module.Event.__subclasses__()}
 
 
 # ---- Killed at any point ----
