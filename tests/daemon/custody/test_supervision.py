@@ -36,6 +36,7 @@ from daemon.custody.wire import (
     Done,
     Frame,
     GetStatus,
+    NewKekVersion,
     OpenAndCheck,
     Request,
     Status,
@@ -43,13 +44,14 @@ from daemon.custody.wire import (
 )
 from hsm import CKR
 from tests.daemon.custody.committee import Committee, begin_signing, finish_signing, signing_request
-from tests.daemon.custody.node import ROOT, SOFTHSM, Node, make_node
+from tests.daemon.custody.node import ROOT, SOFTHSM, Node, init, make_node
 from tests.hsm import fault
+from tests.hsm.test_profiles import PROVIDERS
 
 CHECKPOINT = Checkpoint(audit_count=1, audit_head=bytes(32))
 CRASH_SECONDS = 10.0
 HANG_SECONDS = 20.0
-"""Bounds for a machine that does other things too; bench/custody.py measures against the promised 2 s and 10 s."""
+"""Bounds for a machine that does other things too; bench/outages.py measures against the promised 2 s and 10 s."""
 
 
 def process_of(custodian: Custodian) -> int:
@@ -247,12 +249,10 @@ async def test_a_custodian_gives_up_what_it_does_not_need(committee: Committee) 
 # ---- The HSM ----
 
 
-@pytest.fixture
-def faulty(committee: Committee, tmp_path: Path) -> tuple[Node, fault.Control]:
-    """Alice's node behind the module that misbehaves on demand."""
-    node = committee.nodes["alice"]
-    control = fault.Control(tmp_path / "control")
-    module = fault.build(tmp_path)
+def behind_faults(node: Node, directory: Path) -> fault.Control:
+    """Put the module that misbehaves on demand before a node's token."""
+    control = fault.Control(directory / "control")
+    module = fault.build(directory)
     node.settings |= {
         "module_path": f'"{module}"',
         "module_environment": f'{{ SOFTHSM2_CONF = "{node.token}/softhsm2.conf", TSSD_FAULT_TARGET = "{SOFTHSM}", '
@@ -260,7 +260,25 @@ def faulty(committee: Committee, tmp_path: Path) -> tuple[Node, fault.Control]:
         "hsm_call_seconds": "2",
     }
     node.write_config()
-    return node, control
+    return control
+
+
+@pytest.fixture
+def faulty(committee: Committee, tmp_path: Path) -> tuple[Node, fault.Control]:
+    """Alice's node behind the module that misbehaves on demand."""
+    node = committee.nodes["alice"]
+    return node, behind_faults(node, tmp_path)
+
+
+@pytest.mark.parametrize("profile", ["cloudhsm", "luna", "nshield"])
+async def test_the_policys_profile_is_how_the_token_is_called(tmp_path: Path, profile: str) -> None:
+    """On a token that behaves as that provider says it does; tests/hsm/test_profiles.py has what follows from it."""
+    node = make_node(tmp_path / "alice", "alice-server", settings={"profile": f'"{profile}"'})
+    behind_faults(node, tmp_path).set(**PROVIDERS[profile])
+    await init(node)
+    async with node.custodian() as custodian:
+        assert (await custodian.ask(NewKekVersion(), Status)).kek_version == 2
+        await custodian.ask(CHECKPOINT, Checkpointed)
 
 
 @pytest.mark.parametrize("function", ["C_Decrypt", "C_UnwrapKey", "C_Sign"])
