@@ -48,14 +48,14 @@ RESTART_SECONDS: Final = 3.0
 """On a machine that has nothing else to do; elsewhere the time is only told."""
 END_SECONDS: Final = 60.0
 SETS: Final = 150
-"""Pre-parameters for so many keygens."""
+"""Recorded pre-parameters for so many keygens."""
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 TABLES: Final[dict[str, dict[str, object]]] = {
     "limits": {
         "sessions": 8,
         "keygen_seconds": 40,
-        "signing_seconds": 20,
-        "stall_seconds": 20,
+        "signing_seconds": 30,
+        "stall_seconds": 10,
         "linger_seconds": 30,
     },
     "custodian": {"arena_mib": 4, "signings_per_minute": 10000, "signings_per_hour": 100000},
@@ -295,11 +295,11 @@ def processor_seconds(pid: int) -> float:
     return seconds
 
 
-async def run(points: Iterator[Point], directory: Path, *, told: bool = True) -> Findings:
-    """Try these points, one after the other, on one network."""
+async def run(points: Iterator[Point], directory: Path, *, sets: int = SETS, told: bool = True) -> Findings:
+    """Try these points, one after the other, on one network that can make so many keys."""
     async with open_net(directory, NAMES, tables=TABLES) as net:
         for seat, party in enumerate(net.parties.values(), 1):
-            await trio.to_thread.run_sync(fill, party, seat, SETS)
+            await trio.to_thread.run_sync(fill, party, seat, sets)
         trial = Trial(net, await net.keygen(2))
         for party in net.parties.values():
             forget_moduli(party)
@@ -331,7 +331,8 @@ def main() -> None:
     seeded.core.open_arena(seeded.ARENA)
     points = all_points(15 if given.quick else given.every, frozenset(given.only))
     with tempfile.TemporaryDirectory(prefix="kills-") as directory:
-        findings = trio.run(lambda: run(points, Path(directory)))
+        sets = 2 if "signing" in given.only else SETS
+        findings = trio.run(lambda: run(points, Path(directory), sets=sets))
     for name, value in findings.table().items():
         print(f"{name:26} {value}")
     if given.json:

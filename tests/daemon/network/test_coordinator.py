@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import h11
+import httpx
 import msgspec
 import pytest
 import trio
@@ -209,6 +210,42 @@ def test_no_answer_is_more_than_a_typed_error(data: st.DataObject) -> None:
     except (msgspec.DecodeError, ValueError, RecursionError):
         return
     assert answer.threshold.t <= answer.threshold.n
+
+
+class Body(httpx.AsyncByteStream):
+    """An answer's body, unread."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._octets
+
+
+@given(
+    status=st.sampled_from([200, 201, 204, 302, 400, 404, 409, 429, 500, 503]),
+    headers=st.dictionaries(
+        st.sampled_from(["content-type", "content-encoding", "x-any"]), st.sampled_from(["", "br"])
+    ),
+    body=st.binary(max_size=300) | json_values.map(lambda value: json.dumps(value).encode()),
+)
+@settings(max_examples=700, deadline=None)
+def test_whatever_is_answered_is_typed(status: int, headers: dict[str, str], body: bytes) -> None:
+    """Every call, over any status, headers and body."""
+
+    async def ask() -> None:
+        transport = httpx.MockTransport(lambda _: httpx.Response(status, headers=headers, stream=Body(body)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://coordinator") as answering:
+            coordinator = client.Coordinator(answering, 5)
+            for call in (
+                lambda: coordinator.join(SESSION, ME, TOKEN),
+                lambda: coordinator.status(SESSION),
+                lambda: coordinator.report(SESSION, ME, {"public_key": KEY}),
+            ):
+                with suppress(Declined, Misspoken, Unreachable):
+                    await call()
+
+    trio.run(ask)
 
 
 async def test_an_endless_answer_is_cut_short() -> None:
