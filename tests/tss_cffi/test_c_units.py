@@ -1,6 +1,5 @@
 """The C unit tests of the core's arithmetic: plain, under the sanitizers and under valgrind; constant time."""
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +7,9 @@ from typing import Final
 
 import pytest
 
-HERE: Final = Path(__file__).parent / "c"
-SOURCES: Final = Path(__file__).parents[2] / "tss_cffi" / "src"
-STRICT: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-g", f"-I{SOURCES}")
-LIBRARIES: Final = ("-lgmp", "-lcrypto", "-lsecp256k1")
+from tests.tss_cffi.programs import compile_program
 
-UNITS: Final = ("secret", "random", "bigint", "curve", "primes")
+UNITS: Final = ("secret", "random", "bigint", "curve", "primes", "vss", "wire")
 BUILDS: Final = {
     "plain": ("gcc", "-O3"),
     "clang": ("clang", "-O2", "-DTSS_VERIFY"),
@@ -33,12 +29,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     folder = tmp_path_factory.mktemp("c-units")
 
     def compile_one(name: str, compiler: str, *flags: str) -> Path:
-        if shutil.which(compiler) is None:
-            pytest.fail(f"{compiler} is missing: ./run setup installs it")
-        program = folder / f"{name}-{len(list(folder.iterdir()))}"
-        command = [compiler, *STRICT, *flags, str(HERE / f"{name}.c"), "-o", str(program), *LIBRARIES]
-        subprocess.run(command, check=True)
-        return program
+        return compile_program(name, folder, compiler, *flags)
 
     return compile_one
 

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
 from tests.interop import vectors
+from tests.tss_cffi.programs import compile_program
 
-SOURCE: Final = Path(__file__).parent / "c" / "refusals.c"
-CORE: Final = Path(__file__).parents[2] / "tss_cffi"
-FLAGS: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-g", "-O1")
-# Without the kernel of some machines, all machines have the same places.
-DEFINED: Final = ("-DTSS_SEEDED", "-DTSS_VERIFY", "-DTSS_IFMA_OFF")
-LIBRARIES: Final = ("-lgmp", "-lcrypto", "-lsecp256k1")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_each_allocation_may_be_refused_once(tmp_path: Path) -> None:
-    gcc = shutil.which("gcc")
-    assert gcc is not None, "gcc is missing: ./run setup installs it"
-    program = tmp_path / "refusals"
-    folders = (f"-I{CORE / 'src'}", f"-I{CORE / 'include'}")
-    subprocess.run([gcc, *FLAGS, *DEFINED, *folders, str(SOURCE), "-o", str(program), *LIBRARIES], check=True)
-    paths = []
+    # Without the kernel of some machines, all machines have the same places.
+    program = compile_program("refusals", tmp_path, "gcc", "-O1", "-DTSS_SEEDED", "-DTSS_VERIFY", "-DTSS_IFMA_OFF")
+    paths: list[Path] = []
     for value in (*vectors.saves("gg18-v2", 2, 2), *vectors.pre_parameters()[:2]):
         paths.append(tmp_path / f"{len(paths)}.json")
         paths[-1].write_text(vectors.compact(value), encoding="ascii")

@@ -25,7 +25,7 @@ INTERNAL uint8_t reader_u8(reader *r) {
 
 INTERNAL uint16_t reader_u16(reader *r) {
     const span s = reader_take(r, 2);
-    return s.len == 2 ? (uint16_t)((uint16_t)(s.at[0] << 8) | s.at[1]) : 0;
+    return s.len == 2 ? (uint16_t)((unsigned)s.at[0] << 8 | s.at[1]) : 0;
 }
 
 INTERNAL uint32_t reader_u32(reader *r) {
