@@ -2,7 +2,8 @@
 
 It speaks the interface the daemon is a client of (`POST /sessions/join`, `POST /sessions/report-completion`,
 `GET /sessions/{id}/status`), and, for whoever wants a ceremony, `POST /sessions`. It keeps everything in memory: it is
-for trials and tests. In the same process a test can script it through `Coordinator.alter` and `Coordinator.down`.
+for trials and tests. In the same process a test can script it: `Coordinator.alter` and `Coordinator.down` for all
+sessions, `Coordinator.scripts` for one, down to the bytes of the answer and to whom it tells what.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import secrets
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import jwt
 import msgspec
@@ -20,6 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA256
 from starlette.applications import Starlette
+from starlette.responses import Response
 from starlette.routing import Route
 
 from localnet.serving import answer, read_body, serving
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
 BODY_MAX: Final = 64 * 1024
 TOKEN_SECONDS: Final = 3600
@@ -144,6 +145,10 @@ class _Key:
     members: tuple[Member, ...]
 
 
+Script: TypeAlias = "Callable[[str, dict[str, object]], dict[str, object] | Response]"
+"""What a party (by its id) that joins is told in place of the honest answer."""
+
+
 class Coordinator:
     """Sessions, their tokens and their reports.
 
@@ -152,12 +157,14 @@ class Coordinator:
         down: While true, every request is answered 503.
         alter: Applied to each successful answer before it leaves: `alter(route, body)`, with the route `join`, `report`
             or `status` and the JSON object, returns the object to send. A test lies through it.
+        scripts: What parties that join a session are told, by session id.
     """
 
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
         self.down = False
         self.alter: Callable[[str, dict[str, object]], dict[str, object]] | None = None
+        self.scripts: dict[str, Script] = {}
         self._keys: dict[str, _Key] = {}
         self._token_key = secrets.token_bytes(32)
 
@@ -275,9 +282,11 @@ class Coordinator:
         return await self._serve("create", request, create)
 
     async def _join(self, request: Request) -> Response:
-        def join(body: bytes) -> JoinAnswer:
+        def join(body: bytes) -> object:
             wanted = msgspec.json.decode(body, type=_Join)
-            return self.join(wanted.session_id, wanted.party_id, wanted.join_token)
+            honest = self.join(wanted.session_id, wanted.party_id, wanted.join_token)
+            script = self.scripts.get(wanted.session_id)
+            return honest if script is None else script(wanted.party_id, msgspec.to_builtins(honest))
 
         return await self._serve("join", request, join)
 
@@ -298,11 +307,14 @@ class Coordinator:
         if body is None:
             return answer({"error": f"a body has at most {BODY_MAX} bytes"}, 413)
         try:
-            result: dict[str, object] = msgspec.to_builtins(act(body))
+            made = act(body)
         except msgspec.MsgspecError as error:
             return answer({"error": str(error)}, 400)
         except CoordinatorRefused as error:
             return answer({"error": str(error)}, error.status)
+        if isinstance(made, Response):
+            return made
+        result: dict[str, object] = msgspec.to_builtins(made)
         return answer(self.alter(route, result) if self.alter else result)
 
 

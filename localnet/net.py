@@ -197,6 +197,7 @@ async def open_net(
     *,
     tables: Tables | None = None,
     told: Callable[[str], None] = lambda _: None,
+    before_start: Callable[[Party], None] = lambda _: None,
 ) -> AsyncIterator[Net]:
     """Make a network in an empty directory and run it for as long as the block lasts.
 
@@ -205,6 +206,7 @@ async def open_net(
         party_ids: The parties; each has a node of its own.
         tables: Keys of config.toml for every party, in place of those that localnet/party.py writes.
         told: Called with what is about to be done.
+        before_start: Called with each party that has all but its daemon.
 
     Raises:
         PartyFailed: A party did not come up.
@@ -228,6 +230,7 @@ async def open_net(
         try:
             told("daemons and custodians")
             for party in parties.values():
+                before_start(party)
                 await party.start()
             yield net
         finally:

@@ -17,7 +17,7 @@ from localnet.net import Net, open_net
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from localnet.party import Tables
+    from localnet.party import Party, Tables
 
 PARTIES = ("demo-server", "demo-mobile", "demo-backup")
 
@@ -35,12 +35,16 @@ class Running:
 
     def client(self, party_id: str) -> httpx.Client:
         """A client of a party's API."""
-        transport = httpx.HTTPTransport(uds=str(self.net.parties[party_id].socket))
+        transport = httpx.HTTPTransport(uds=str(self.net.parties[party_id].socket), verify=False)
         return httpx.Client(transport=transport, base_url="http://tssd", timeout=30)
 
 
 @contextmanager
-def running(party_ids: Sequence[str] = PARTIES, tables: Tables | None = None) -> Iterator[Running]:
+def running(
+    party_ids: Sequence[str] = PARTIES,
+    tables: Tables | None = None,
+    before_start: Callable[[Party], None] = lambda _: None,
+) -> Iterator[Running]:
     """Run a network of these parties. Its directory has a short path, for Unix sockets."""
     started = threading.Event()
     found: list[tuple[Running, trio.CancelScope]] = []
@@ -49,7 +53,7 @@ def running(party_ids: Sequence[str] = PARTIES, tables: Tables | None = None) ->
 
     async def run() -> None:
         with trio.CancelScope() as scope:
-            async with open_net(directory, party_ids, tables=tables) as net:
+            async with open_net(directory, party_ids, tables=tables, before_start=before_start) as net:
                 found.append((Running(net, trio.lowlevel.current_trio_token()), scope))
                 started.set()
                 await trio.sleep_forever()
