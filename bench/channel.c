@@ -1,6 +1,9 @@
-/* Times the channel's pieces: prints one line of JSON for each, {"what", "bytes", "us": [median, min, max]}. Called by bench/channel.py. */
+/* Times the channel's pieces, and all of it in a signing: prints one line of JSON for each, {"what", "bytes", "us": [median, min, max]}.
+ * Called by bench/channel.py. */
 
 #include "../tss_cffi/src/tss.c"
+
+#include "../tests/tss_cffi/channel/mute.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -11,19 +14,12 @@ static uint8_t *message, *sealed, *opened; /* message and opened in the arena */
 static size_t message_len;
 static uint8_t key32[32], transcript32[32], signature64[64], x25519[2][2][32], ed25519[2][32];
 static span body;
-static crypto_identity *identity;
+
 
 static double now_us(void) {
     struct timespec t;
     (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
-}
-
-static void must(bool holds) {
-    if (!holds) {
-        (void)fprintf(stderr, "bench: a step failed\n");
-        exit(1);
-    }
 }
 
 static void do_seal(void) {
@@ -57,15 +53,107 @@ static void do_agree(void) {
 }
 
 static void do_identity(void) {
-    /* RFC 6979, A.2.5: key and r of "sample" with SHA-256; the signature need not be right, the work is the same. */
-    static const uint8_t identity33[33] = {0x03, 0x60, 0xfe, 0xd4, 0xba, 0x25, 0x5a, 0x9d, 0x31, 0xc9, 0x61,
-                                           0xeb, 0x74, 0xc6, 0x35, 0x6d, 0x68, 0xc0, 0x49, 0xb8, 0x92, 0x3b,
-                                           0x61, 0xfa, 0x6c, 0xe6, 0x69, 0x62, 0x2e, 0x60, 0xf2, 0x9f, 0xb6};
+    /* The signature need not be right, the work is the same. */
     const uint8_t rs64[64] = {1, [32] = 1};
-    if (identity == NULL) {
-        identity = crypto_identity_open(identity33);
+    must(!crypto_identity_verify(identity[0], key32, rs64));
+}
+
+static void do_identity_open(void) {
+    crypto_identity *opened_identity = crypto_identity_open(terms.members[0].identity33);
+    must(opened_identity != NULL);
+    crypto_identity_close(opened_identity);
+}
+
+/* ---- All of a signing ---- */
+
+static tss_channel *ends[SEATS_MAX];
+static tss_party *parties[SEATS_MAX];
+
+/* What a custodian does when the state asks for it. Returns the time that is not the channel's. */
+static double advance(size_t who) {
+    uint8_t digest[32], rs64[64];
+    const double before = now_us();
+    double away = 0;
+    if (tss_channel_state_of(ends[who]) == TSS_CHANNEL_AGREED) {
+        parties[who] = mute_begin((uint32_t)who + 1);
+        away = now_us() - before;
+        must(tss_channel_attach(ends[who], parties[who], 0) == TSS_OK);
     }
-    must(identity != NULL && !crypto_identity_verify(identity, key32, rs64));
+    if (tss_channel_state_of(ends[who]) == TSS_CHANNEL_RESULT) {
+        must(tss_channel_confirmation_digest(ends[who], digest, NULL, 0) == TSS_OK);
+        const double then = now_us();
+        identity_sign(rs64, who, digest);
+        away += now_us() - then;
+        must(tss_channel_confirm(ends[who], rs64, 0) == TSS_OK);
+    }
+    return away;
+}
+
+static double sealed_signing(void) {
+    const size_t n = terms.members_len;
+    uint8_t digest[32], rs64[64];
+    double away = 0;
+    const double before = now_us();
+    for (size_t i = 0; i < n; i++) {
+        tss_ceremony own = terms;
+        own.seat = (uint32_t)i + 1;
+        must(tss_channel_new(&ends[i], &own) == TSS_OK);
+        tss_channel_hello_digest(ends[i], digest);
+        const double then = now_us();
+        identity_sign(rs64, i, digest);
+        away += now_us() - then;
+        must(tss_channel_start(ends[i], rs64) == TSS_OK);
+    }
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (size_t i = 0; i < n; i++) {
+            tss_frame frame;
+            while (tss_channel_outgoing(ends[i], &frame) == TSS_OK) {
+                moved = true;
+                for (size_t to = 0; to < n; to++) {
+                    if (to != i && (frame.to == TSS_BROADCAST || frame.to == to + 1)) {
+                        (void)!tss_channel_receive(ends[to], frame.data, frame.data_len, 0);
+                        away += advance(to);
+                    }
+                }
+            }
+        }
+    }
+    const double after = now_us();
+    for (size_t i = 0; i < n; i++) {
+        must(tss_channel_state_of(ends[i]) == TSS_CHANNEL_COMPLETE);
+        tss_channel_free(ends[i]);
+        tss_party_free(parties[i]);
+    }
+    return (after - before - away) / (double)n;
+}
+
+static double bare_signing(void) {
+    const size_t n = terms.members_len;
+    for (size_t i = 0; i < n; i++) {
+        parties[i] = mute_begin((uint32_t)i + 1);
+    }
+    const double before = now_us();
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (size_t i = 0; i < n; i++) {
+            tss_message text;
+            while (tss_party_outgoing(parties[i], &text) == TSS_OK) {
+                moved = true;
+                for (size_t to = 0; to < n; to++) {
+                    if (to != i && (text.to == TSS_BROADCAST || text.to == to + 1)) {
+                        must(tss_party_receive(parties[to], (uint32_t)i + 1, text.class_, text.data, text.data_len) == TSS_OK);
+                    }
+                }
+            }
+        }
+    }
+    const double after = now_us();
+    for (size_t i = 0; i < n; i++) {
+        must(tss_party_state(parties[i]) == TSS_DONE);
+        tss_party_free(parties[i]);
+    }
+    return (after - before) / (double)n;
 }
 
 static void do_warm_up(void) { must(crypto_warm_up()); }
@@ -76,17 +164,37 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static double us[SAMPLES_MAX];
+
+static void tell(const char *what, size_t runs) {
+    qsort(us, runs, sizeof us[0], ascending);
+    (void)printf("{\"what\": \"%s\", \"bytes\": %zu, \"us\": [%.2f, %.2f, %.2f]}\n", what, message_len, us[runs / 2], us[0],
+                 us[runs - 1]);
+}
+
 static void measure(const char *what, void (*step)(void), size_t runs) {
-    static double us[SAMPLES_MAX];
     step();
     for (size_t i = 0; i < runs; i++) {
         const double before = now_us();
         step();
         us[i] = now_us() - before;
     }
-    qsort(us, runs, sizeof us[0], ascending);
-    (void)printf("{\"what\": \"%s\", \"bytes\": %zu, \"us\": [%.2f, %.2f, %.2f]}\n", what, message_len, us[runs / 2], us[0],
-                 us[runs - 1]);
+    tell(what, runs);
+}
+
+/* What the channel of one party costs in a signing, whatever the protocol computes. */
+static void measure_signings(size_t runs) {
+    static const char *const what[SEATS_MAX + 1] = {[2] = "all of a signing by 2", [3] = "all of a signing by 3", [5] = "all of a signing by 5"};
+    for (uint16_t n = 2; n <= SEATS_MAX; n++) {
+        terms.members_len = n;
+        (void)sealed_signing();
+        for (size_t i = 0; i < runs && what[n] != NULL; i++) {
+            us[i] = sealed_signing() - bare_signing();
+        }
+        if (what[n] != NULL) {
+            tell(what[n], runs);
+        }
+    }
 }
 
 int main(int argc, char **argv) {
@@ -103,6 +211,8 @@ int main(int argc, char **argv) {
     measure("once per process: warm-up", do_warm_up, runs);
     measure("ephemeral keys", do_make_keys, runs);
     measure("keys of a pair", do_agree, runs);
+    mute_open();
+    measure("identity key, parse", do_identity_open, runs);
     measure("identity signature, verify", do_identity, runs);
     measure("broadcast signature, make", do_sign, runs);
     measure("broadcast signature, verify", do_verify, runs);
@@ -113,7 +223,9 @@ int main(int argc, char **argv) {
         measure("open", do_open, runs);
         measure("hash", do_hash, runs);
     }
-    crypto_identity_close(identity);
+    message_len = 0;
+    measure_signings(runs);
+    mute_close();
     secret_free(message);
     secret_free(opened);
     free(sealed);

@@ -195,7 +195,8 @@ TSS_API TSS_MUST_USE tss_status tss_channel_confirmation_digest(
 TSS_API TSS_MUST_USE tss_status tss_channel_confirmation_body(const tss_channel *channel, const uint8_t **body, size_t *body_len);
 
 /** The signature over it: the confirmation goes out, and from here on this party can no longer abort.
- *  Returns: TSS_OK; TSS_MISUSE: not after tss_channel_confirmation_digest; TSS_REFUSED: not our identity's signature */
+ *  Returns: TSS_OK; TSS_MISUSE: not after tss_channel_confirmation_digest
+ *           TSS_REFUSED  not our identity's signature; not looked at in a signing, where nothing hangs on it */
 TSS_API TSS_MUST_USE tss_status tss_channel_confirm(tss_channel *channel, const uint8_t *signature64, uint64_t now_ms);
 
 /** The confirmation of one seat, verbatim with its signature; valid as long as the channel. TSS_NOTHING: not there (or differs). */

@@ -1,6 +1,6 @@
 /* Constant time of the channel, checked by valgrind: private keys are marked as undefined where they are drawn, and so are the messages
- * that the parties hand over; a branch or an address that depends on either is reported. Whole
- * ceremonies of two, a signing and a keygen, and one that is broken off: nothing may leak, or be left in the arena. */
+ * that the parties hand over; a branch or an address that depends on either is reported. Whole ceremonies of two, a signing and a keygen,
+ * and one that is broken off: nothing may leak, or be left in the arena. */
 
 #include "tss.c"
 

@@ -1469,7 +1469,9 @@ tss_status tss_channel_confirm(tss_channel *channel, const uint8_t *signature64,
     ARG_CHECK(signature64 != NULL, "signature64");
     ARG_CHECK(channel->state == TSS_CHANNEL_RESULT && channel->body_len != 0, "channel");
     clock_set(channel, now_ms);
-    if (!seat_signed(channel, channel->self, CHANNEL_TAG_CONFIRM, own_body(channel), signature64)) {
+    /* A share's confirmation is for good. In a signing the signature in it speaks for itself, here and at the peers. */
+    if (channel->ceremony.kind != TSS_SIGNING
+        && !seat_signed(channel, channel->self, CHANNEL_TAG_CONFIRM, own_body(channel), signature64)) {
         return refuse(TSS_REFUSED, "signature64");
     }
     channel_statement *own = &channel->members[channel->self].confirmation;
