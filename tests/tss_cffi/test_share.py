@@ -193,6 +193,26 @@ def move_point(name: str, x: int, y: int) -> Bend:
     return bend
 
 
+LARGEST_PRIME = (1 << 2048) - 1942289  # of 2048 bits: every number of ours is a unit of it
+
+
+def copied(theirs: str, ours: str) -> Bend:
+    """Party 0 has a number of party 1, whose save this is; all else about it is in order."""
+
+    def bend(data: dict[str, Any]) -> None:
+        numbers = {
+            "N": data["PaillierPKs"][1]["N"],
+            "NT": data["NTildej"][1],
+            "h1": data["H1j"][1],
+            "h2": data["H2j"][1],
+        }
+        other = {"N": data["PaillierPKs"][0]["N"], "NT": LARGEST_PRIME, "h1": 4, "h2": 9} | {theirs: numbers[ours]}
+        data["PaillierPKs"][0]["N"] = other["N"]
+        data["NTildej"][0], data["H1j"][0], data["H2j"][0] = other["NT"], other["h1"], other["h2"]
+
+    return bend
+
+
 BENT: dict[str, tuple[Bend, str]] = {
     "N is not P Q": (add_in("PaillierSK", "N", 2), "PaillierSK"),
     "P is not prime": (add_in("PaillierSK", "P", 2), "PaillierSK"),
@@ -225,10 +245,12 @@ BENT: dict[str, tuple[Bend, str]] = {
     "another's h1 one": (lambda data: data["H1j"].__setitem__(0, 1), "PaillierPKs, NTildej, H1j or H2j"),
     "own entry of N~": (add_in("NTildej", 1, 2), "NTildej"),
     "own entry of h2": (add_in("H2j", 1, 1), "NTildej"),
-    "another's N is ours": (
-        lambda data: data["PaillierPKs"].__setitem__(0, data["PaillierPKs"][1]),
-        "PaillierPKs or NTildej: used twice",
-    ),
+    **{
+        f"another's {theirs} is our {ours}": (copied(theirs, ours), "PaillierPKs, NTildej, H1j or H2j: used twice")
+        for pair in (("N", "NT"), ("h1", "h2"))
+        for theirs in pair
+        for ours in pair
+    },
     "X off the curve": (move_point("BigXj", 0, 1), "BigXj"),
     "X not canonical": (move_point("BigXj", P, 0), "BigXj"),
     "X of another share": (lambda data: data["BigXj"].__setitem__(2, point(77)), "BigXj"),

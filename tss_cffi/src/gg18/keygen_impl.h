@@ -134,19 +134,6 @@ static bool public_read(gg18_public *public_, const span *parts) {
         && big_from_bytes(BIG_OF(public_->h2), parts[COMMIT_H2].at, parts[COMMIT_H2].len);
 }
 
-static bool same(const uint64_t *a, const uint64_t *b) { return memcmp(a, b, N_BYTES) == 0; }
-
-/* Nobody may use what another one uses: one of the two would know the other's secrets or, of the same owner, count twice. */
-static const char *public_compare(const gg18_public *a, const gg18_public *b) {
-    if (same(a->h1, b->h1) || same(a->h1, b->h2) || same(a->h2, b->h1) || same(a->h2, b->h2)) {
-        return "h1, h2: used by another party";
-    }
-    if (same(a->n, b->n) || same(a->n, b->n_tilde) || same(a->n_tilde, b->n) || same(a->n_tilde, b->n_tilde)) {
-        return "paillier_n, n_tilde: used by another party";
-    }
-    return NULL;
-}
-
 /* The public parameters of all peers, checked in the order of the seats. */
 static bool keygen_check_public(tss_party *party) {
     keygen *k = party->state;

@@ -44,6 +44,9 @@ INTERNAL uint64_t primes_apart(big p, big q);
 /** NULL, or the name of what is wrong with public parameters as such: size, parity, range, common factors. */
 INTERNAL const char *public_check_var(const gg18_public *public_);
 
+/** NULL, or the name of what two parties both use. */
+INTERNAL const char *public_compare(const gg18_public *a, const gg18_public *b);
+
 INTERNAL MUST_USE tss_secret *share_write(const gg18_share *share);
 
 /** NULL, or the name of what is wrong. */

@@ -54,6 +54,20 @@ INTERNAL const char *public_check_var(const gg18_public *public_) {
     return NULL;
 }
 
+static bool same_number(const uint64_t *a, const uint64_t *b) { return memcmp(a, b, N_BYTES) == 0; }
+
+/* Nobody may use what another one uses: one of the two would know the other's secrets or, of the same owner, count twice. */
+INTERNAL const char *public_compare(const gg18_public *a, const gg18_public *b) {
+    if (same_number(a->h1, b->h1) || same_number(a->h1, b->h2) || same_number(a->h2, b->h1) || same_number(a->h2, b->h2)) {
+        return "h1, h2: used by another party";
+    }
+    if (same_number(a->n, b->n) || same_number(a->n, b->n_tilde) || same_number(a->n_tilde, b->n)
+        || same_number(a->n_tilde, b->n_tilde)) {
+        return "paillier_n, n_tilde: used by another party";
+    }
+    return NULL;
+}
+
 static bool sha256(uint8_t *digest32, span bytes) {
     const bool ok = EVP_Digest(bytes.at, bytes.len, digest32, NULL, EVP_sha256(), NULL) == 1;
     DECLASSIFY(digest32, 32); /* of what cannot be guessed */
@@ -341,9 +355,8 @@ INTERNAL const char *share_check(const gg18_share *share) {
             return "PaillierPKs, NTildej, H1j or H2j";
         }
         for (size_t j = 0; j < i; j++) {
-            if (memcmp(share->public_[i].n, share->public_[j].n, sizeof(share->public_[i].n)) == 0
-                || memcmp(share->public_[i].n_tilde, share->public_[j].n_tilde, sizeof(share->public_[i].n_tilde)) == 0) {
-                return "PaillierPKs or NTildej: used twice";
+            if (public_compare(&share->public_[i], &share->public_[j]) != NULL) {
+                return "PaillierPKs, NTildej, H1j or H2j: used twice";
             }
         }
         first[i] = &share->X[i];
