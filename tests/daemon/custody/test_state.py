@@ -346,7 +346,7 @@ CALLS = ("open", "write", "fdatasync", "fsync", "ftruncate", "replace", "unlink"
 def killed(point: int, work: Callable[[], None]) -> bool:
     """Do it in a process that is killed at its point-th step towards the disk; whether it came so far.
 
-    A step is before a call, after it, and for a write also in the middle of it.
+    A step is before each call, and in the middle of each write.
     """
     child = os.fork()
     if child == 0:
@@ -363,11 +363,8 @@ def killed(point: int, work: Callable[[], None]) -> bool:
                     half = len(arguments[1]) // 2
                     real(arguments[0], arguments[1][:half])
                     step()
-                    result = half + real(arguments[0], arguments[1][half:])
-                else:
-                    result = real(*arguments, **keywords)
-                step()
-                return result
+                    return half + real(arguments[0], arguments[1][half:])
+                return real(*arguments, **keywords)
 
             return call
 
@@ -426,7 +423,7 @@ def test_a_kill_at_any_point_loses_nothing_that_was_answered(
         shutil.rmtree(directory)
         answered.unlink(missing_ok=True)
 
-    every_point(work, check, 70)
+    every_point(work, check, 40)
 
 
 def test_a_kill_at_any_point_leaves_a_whole_file(tmp_path: Path) -> None:
@@ -437,7 +434,7 @@ def test_a_kill_at_any_point_leaves_a_whole_file(tmp_path: Path) -> None:
         assert path.read_bytes() in {b"before" * 10, b"after" * 10}, point
         module.replace_file(path, b"before" * 10)
 
-    every_point(lambda: module.replace_file(path, b"after" * 10), check, 10)
+    every_point(lambda: module.replace_file(path, b"after" * 10), check, 6)
 
 
 def test_a_kill_at_any_point_gives_no_pin_a_second_try(tmp_path: Path) -> None:
@@ -466,7 +463,7 @@ def test_a_kill_at_any_point_gives_no_pin_a_second_try(tmp_path: Path) -> None:
         state.mkdir(mode=0o700)
         tries.unlink(missing_ok=True)
 
-    every_point(try_once, check, 20)
+    every_point(try_once, check, 10)
 
 
 WRITER = """
@@ -483,7 +480,7 @@ with state.State(Path(sys.argv[1])) as chain:
 
 def test_a_killed_writer_loses_nothing_it_answered_for(directory: Path) -> None:
     answered = 0
-    for round_ in range(40):
+    for round_ in range(12):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(directory)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
         )
