@@ -230,9 +230,11 @@ def _bind(settings: ServiceSettings) -> socket.socket:
     before = os.umask(0o117)
     try:
         listening.bind(str(path))
+        os.chown(path, -1, group)
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
     finally:
         os.umask(before)
-    if group != -1:
-        os.chown(path, -1, group)
-    listening.listen(BACKLOG)
     return listening

@@ -296,8 +296,10 @@ class Custodian:
         raise CustodianGone(self.reason)
 
     async def _supervise(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Keep one process up until cancelled."""
+        """Keep one process up until cancelled. One that somebody else starts is not waited for."""
         quick_ends = 0
+        if isinstance(self._how, Connect):
+            task_status.started()
         while True:
             began = trio.current_time()
             exit_status = await self._live(task_status)
@@ -310,7 +312,8 @@ class Custodian:
                 delay = REFUSED_SECONDS
             quick_ends += 1
             self.restarts += 1
-            log.warning("custodian ended", exit_status=exit_status, restart_in_seconds=delay, epoch=self.epoch)
+            if quick_ends <= len(BACKOFF_SECONDS):  # what goes on and on is said by /ready and the figures
+                log.warning("custodian away", exit_status=exit_status, problem=self.reason, epoch=self.epoch)
             await trio.sleep(delay)
 
     async def _live(self, task_status: trio.TaskStatus[None]) -> int | None:
@@ -318,7 +321,10 @@ class Custodian:
         try:
             stream, process = await self._start()
         except OSError as error:
-            self._set_reason(f"the custodian cannot be reached: {error}")
+            where = f" at {self._how.socket}" if isinstance(self._how, Connect) else ""
+            self._set_reason(
+                f"the custodian cannot be reached{where}: {error.strerror}; see systemctl status tssd-custodian.socket"
+            )
             return None
         connection = _Connection(stream, process)
         try:
@@ -370,7 +376,7 @@ class Custodian:
                     self._connection = connection
                     self.epoch += 1
                     self.reason = ""
-                    if self.epoch == 1:
+                    if self.epoch == 1 and isinstance(self._how, Spawn):
                         task_status.started()
                 if before is None or before.state != status.state:
                     self._tell()
@@ -394,7 +400,7 @@ class Custodian:
 async def open_custodian(
     how: Spawn | Connect, *, observe: Callable[[str, str, float], None] = _observe_nothing
 ) -> AsyncIterator[Custodian]:
-    """Run a custodian for as long as the block lasts; entered when the first process has answered.
+    """Run a custodian for as long as the block lasts; entered when the first process that we start has answered.
 
     Must be entered from the main thread: a spawned custodian dies with the thread that started it.
 
