@@ -1,0 +1,24 @@
+"""kill -9 of one daemon in mid-session: a sample of the points that bench/kills.py goes through one by one."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import trio
+
+from bench.kills import Point, run
+
+POINTS = (
+    Point("signing", "send", 5, "after"),  # its nonce is spent, and known to nobody but a dead process
+    Point("signing", "commit", 14, "after"),  # about to be completed, or completed and nobody told
+    Point("keygen", "commit", 10, "after"),  # about to have a share, or one that is pending
+)
+
+
+def test_whatever_a_daemon_dies_over_the_others_and_itself_go_on(arena: None) -> None:  # noqa: ARG001  pre-parameters
+    with tempfile.TemporaryDirectory(prefix="kills-") as directory:
+        findings = trio.run(lambda: run(iter(POINTS), Path(directory), sets=3, told=False))
+    assert findings.points == len(POINTS)
+    assert findings.completed + findings.failed == len(POINTS)
+    assert len(findings.nonces) >= len(POINTS)
