@@ -256,6 +256,53 @@ def test_acks_cause_one_resend_in_half_a_second(three: Waiting) -> None:
     assert seat.channel.drops() == {"ack": 3}
 
 
+def test_every_byte_of_an_ack_changed(three: Waiting) -> None:
+    """Nobody signs it: at worst it makes us send again what we sent, byte for byte, to the seat that it names."""
+    seat = three.seat
+    sent = {(to, frame) for sender, to, frame in three.table.flying if sender == 1}
+    ack = wire.ack(three.table.terms.session, 2, 1, 1)
+    for at in range(len(ack)):
+        for bit in range(8):
+            changed = bytearray(ack)
+            changed[at] ^= 1 << bit
+            now = 1000 * (8 * at + bit + 1)
+            steps = seat.channel.progress().steps
+            seat.channel.receive(bytes(changed), now)
+            again = {(frame.to, frame.data) for frame in seat.channel.outgoing()}
+            assert again <= sent
+            assert {to for to, _ in again} <= {int.from_bytes(changed[18:22])}
+            assert (seat.channel.fault(), seat.channel.progress().steps) == (None, steps)
+    counts(three)
+
+
+def test_every_byte_of_a_shown_broadcast_changed() -> None:
+    """The one that is true convicts its sender of a second version; no change of it convicts anybody of anything."""
+    with Table(signing_terms((1, 2)), {2: Stranger}) as table:
+        table.collect()
+        seat, stranger = table.seats[1], table.nodes[2]
+        assert isinstance(stranger, Stranger)
+        while seat.channel.progress().round < 2:
+            _, to, frame = table.flying.popleft()
+            table.nodes[to].receive(frame, 0)
+            table.collect()
+        waiting = Waiting(seat, stranger.peer.signed_broadcast(1, b"another"), table)
+        for at in range(len(waiting.frame)):
+            changed = bytearray(waiting.frame)
+            changed[at] ^= 1
+            causes = refused(waiting, bytes(changed))
+            if at >= len(changed) - wire.SIGNATURE - 32:
+                assert causes == {"signature"}
+        for length in range(len(waiting.frame)):
+            refused(waiting, waiting.frame[:length])
+        same = stranger.peer.broadcasts[1][2]
+        held = wire.broadcast_body(table.terms.session, 2, seat.channel.transcript, 1, same)
+        assert refused(waiting, stranger.peer.ephemeral.state(held)) == {"repeat"}
+        counts(waiting)
+        fault = seat.channel.fault()
+        assert fault is not None
+        assert (fault.reason, fault.culprits) == ("equivocation", (2,))
+
+
 # ---- Statements under a malleated signature ----
 
 
