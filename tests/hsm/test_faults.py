@@ -1,9 +1,12 @@
 """Every return code at every call that an operation makes: the right class, and work goes on afterwards."""
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pkcs11.exceptions
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsm import (
     CKR,
@@ -180,6 +183,73 @@ def test_any_code_while_connecting(faulty: Faulty, function: str) -> None:
             token._pin = faulty.token.pin()
             token.reconnect()
             token.probe()
+
+
+ONE_OF_EACH = tuple({class_of(code): code for code in CODES}.values())
+TIDYING = ("C_DestroyObject", "C_CloseSession", "C_Finalize")
+MAKING = ("C_CreateObject", "C_GenerateKeyPair")
+
+
+@pytest.mark.parametrize("action", [Action.ANSWER, Action.ANSWER_AFTER])
+@pytest.mark.parametrize("function", TIDYING)
+def test_any_code_while_tidying_up(faulty: Faulty, header: SealHeader, function: str, action: Action) -> None:
+    """Whether the token did it or not: our own error or none, and all is well afterwards."""
+    with faulty.token.open() as token:
+        token.create_keys()
+        blob = token.seal(Memory(b"share"), header)
+        for code in [*CODES, VENDOR] if action is Action.ANSWER else ONE_OF_EACH:
+            faulty.control.fault(function, action, code)
+            with contextlib.suppress(HsmError):
+                token.seal(Memory(b"share"), header)
+                token.open(blob, header, Memory)
+                faulty.control.expire_sessions()
+                token.probe()
+                token.reconnect()
+            faulty.control.clear()
+            token._pin = faulty.token.pin()
+            token.reconnect()
+            opened = token.open(blob, header, Memory)
+            assert isinstance(opened, Memory)
+            assert opened.content == b"share"
+
+
+def test_any_code_while_a_recovery_key_is_put_on_the_token(faulty: Faulty) -> None:
+    spki = (
+        rsa.generate_private_key(65537, 3072).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    )
+    with faulty.token.open(recovery_key=spki) as token:
+        token.create_keys()
+        for code in [*CODES, VENDOR]:
+            faulty.control.answer("C_CreateObject", code, times=0)
+            with pytest.raises(HsmError):
+                token.reconnect()
+            faulty.control.clear()
+            token._pin = faulty.token.pin()
+            token.reconnect()
+
+
+def test_any_code_while_making_a_pair(faulty: Faulty) -> None:
+    """test_keys_are_made_all_or_none has what follows from it."""
+    with faulty.token.open() as token:
+        connection = token._connected()
+        for code in [*CODES, VENDOR]:
+            faulty.control.answer("C_GenerateKeyPair", code)
+            with pytest.raises(HsmError):
+                connection.generate_signing_pair("pair", store=False)
+        connection.generate_signing_pair("pair", store=False)
+
+
+def test_every_call_we_make_is_tried_with_every_code(faulty: Faulty, header: SealHeader) -> None:
+    with faulty.token.open() as token:
+        token.create_keys()
+        token.new_kek_version()
+        token.open(token.seal(Memory(b"share"), header), header, Memory)
+        token.sign_backup(token.random(32))
+        faulty.control.expire_sessions()
+        token.probe()
+        token.reconnect()
+    called = {function for function in FUNCTIONS if faulty.control.calls(function)}
+    assert called <= {*OPEN, *SEAL, *SIGN, *CONNECT, *TIDYING, *MAKING, "C_GenerateRandom"}
 
 
 # python-pkcs11 keeps neither number nor name of these.
