@@ -1,8 +1,8 @@
 /* A libFuzzer target for the channel: its decoder and its states. Seat 1 is ours; an input is a program for what seat 2 and the network
  * do to it, so that the fuzzer gets behind tags and signatures: seat 2 can seal and sign whatever an edit makes of its honest frames.
  *
- * The party behind each channel is a ceremony of three rounds that computes nothing: what is tested is the channel, thousands of times
- * a second. Besides what the sanitizers find it is a defect when a final state is left, when a channel fails after its own confirmation,
+ * The party behind each channel is a ceremony of three rounds that computes nothing: what is tested is the channel, a whole one for each
+ * input. Besides what the sanitizers find it is a defect when a final state is left, when a channel fails after its own confirmation,
  * when our own seat is blamed, when a conviction does not come with two statements that verify, or when anything is left in the arena. */
 
 #ifndef TSS_SEEDED
