@@ -69,7 +69,7 @@ def running(
     thread = threading.Thread(target=in_thread)
     thread.start()
     try:
-        assert started.wait(120)
+        assert started.wait(400)
         if broken:
             raise broken[0]
         yield found[0][0]
