@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hsm import SealHeader, Token
-from tests.hsm import fault, nss
+from tests.hsm import fault, nss, other
 from tests.hsm.soft import HEADER, SOFTHSM, SoftToken, copy_token, make_token
 
 
@@ -33,13 +33,16 @@ def token(soft_token: SoftToken) -> Iterator[Token]:
         yield opened
 
 
-@pytest.fixture(params=["softhsm", "nss"])
-def provider(request: pytest.FixtureRequest, tmp_path: Path) -> SoftToken:
-    """A fresh token of each real provider there is for nothing."""
+@pytest.fixture(params=["softhsm", "nss", *(["other"] if other.NAMED else [])])
+def provider(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SoftToken]:
+    """A fresh token of each real provider there is for nothing, and the one that the environment names."""
     if request.param == "nss":
-        return nss.make_token(tmp_path / "nss")
-    made: SoftToken = request.getfixturevalue("soft_token")
-    return made
+        yield nss.make_token(tmp_path / "nss")
+    elif request.param == "other":
+        with other.other_token() as named:
+            yield named
+    else:
+        yield request.getfixturevalue("soft_token")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 from hsm import CKR, PROFILES, HsmError, NotConforming, SealHeader
 from tests.hsm.conftest import Faulty
 from tests.hsm.fault import IvSource, ValueLen
+from tests.hsm.other import other_token
 from tests.hsm.soft import Memory
 
 PROVIDERS: dict[str, dict[str, int]] = {
@@ -116,6 +117,23 @@ def test_an_unwrap_template_that_is_not_kept_is_noticed(faulty: Faulty) -> None:
         with pytest.raises(NotConforming, match="CKA_UNWRAP_TEMPLATE is not kept"):
             token.create_keys()
         assert token.status().kek_versions == ()
+
+
+def test_the_suite_runs_on_a_token_of_ones_own(
+    faulty: Faulty, header: SealHeader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named by the environment, left as it was; what it cannot do is skipped by the mechanism's name."""
+    monkeypatch.setenv("TSSD_TEST_MODULE", str(faulty.token.options["module_path"]))
+    monkeypatch.setenv("TSSD_TEST_TOKEN", faulty.token.label)
+    monkeypatch.setenv("TSSD_TEST_PIN_FILE", str(faulty.token.pin_file))
+    before = sorted(faulty.token.directory.glob("tokens/*/*.object"))
+    with other_token() as named, named.open() as token:
+        token.create_keys()
+        token.open(token.seal(Memory(b"share"), header), header, Memory)
+    assert sorted(faulty.token.directory.glob("tokens/*/*.object")) == before
+    faulty.control.set(gcm_mechanism=0x80001087)
+    with pytest.raises(pytest.skip.Exception, match=r"has no CKM_AES_GCM \(0x1087\)"), other_token():
+        raise AssertionError
 
 
 def test_an_unknown_profile_is_refused_with_the_list(faulty: Faulty) -> None:
