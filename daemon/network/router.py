@@ -270,9 +270,8 @@ class Router:
             with trio.fail_after(CONNECT_SECONDS) as connecting:
                 tcp = await trio.open_tcp_stream(self._host, self._port)
                 async with tcp, trio.open_nursery() as nursery:
-                    carrier = tcp if self._tls is None else trio.SSLStream(tcp, self._tls, server_hostname=self._host)
                     socket = await wrap_client_stream(
-                        nursery, carrier, self._authority, resource, max_message_size=FRAME_MAX
+                        nursery, await self._secured(tcp), self._authority, resource, max_message_size=FRAME_MAX
                     )
                     connecting.deadline = math.inf
                     nursery.start_soon(self._ping, socket)
@@ -281,7 +280,17 @@ class Router:
             ended = _first(group)
         if isinstance(ended, ConnectionRejected):
             raise _rejected(ended.status_code)
+        if isinstance(ended, trio.TooSlowError):
+            raise Unreachable("the router does not answer")
         raise Unreachable(f"the router cannot be reached: {'it hung up' if ended is None else why(ended)}")
+
+    async def _secured(self, tcp: trio.SocketStream) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+        """The handshake is made here: trio-websocket would wait for an answer on a connection that TLS has refused."""
+        if self._tls is None:
+            return tcp
+        stream = trio.SSLStream(tcp, self._tls, server_hostname=self._host)
+        await stream.do_handshake()
+        return stream
 
     async def _ping(self, socket: WebSocketConnection) -> None:
         """Notice a connection that is dead without having been closed."""

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 import trio
@@ -13,12 +15,18 @@ from hypothesis import strategies as st
 
 from daemon.errors import Declined
 from daemon.network.router import FRAME_MAX, PAYLOAD_MAX, Incoming, open_router, read_frame, write_frame
-from daemon.settings import RouterSettings
+from daemon.settings import RouterSettings, TlsSettings
 from daemon.values import PartyId, SessionId
 from localnet.router import Frame
 from localnet.router import Router as Reference
+from tests.daemon.network.authority import Authority
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from daemon.network.router import Router
     from localnet.router import Delivery
 
 SESSION = SessionId("0b1c2d3e-0000-4000-8000-000000000001")
@@ -229,3 +237,75 @@ async def test_an_oversize_frame_costs_the_connection_not_the_session() -> None:
                     await trio.sleep(0.01)
                 await a.send("b-x", 1, b"after")
                 assert (await b.receive()).payload == b"after"
+
+
+@dataclass
+class Door:
+    """TLS in front of a router. refused: set when enough handshakes have failed."""
+
+    url: str = ""
+    refusals: int = 0
+    refused: trio.Event = field(default_factory=trio.Event)
+
+
+@asynccontextmanager
+async def tls_before(url: str, context: ssl.SSLContext, refusals: int = 1) -> AsyncIterator[Door]:
+    door, port = Door(), urlsplit(url).port
+    assert port is not None
+
+    async def carry(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        try:
+            await stream.do_handshake()
+            async with await trio.open_tcp_stream("127.0.0.1", port) as inner, trio.open_nursery() as nursery:
+                nursery.start_soon(copy, stream, inner)
+                await copy(inner, stream)
+                nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            door.refusals += 1
+            if door.refusals == refusals:
+                door.refused.set()
+
+    async def copy(source: trio.abc.Stream, target: trio.abc.Stream) -> None:
+        while received := await source.receive_some(65536):
+            await target.send_all(received)
+
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_ssl_over_tcp, carry, 0, context, host="127.0.0.1")
+        (listener,) = await nursery.start(serve)
+        door.url = f"https://127.0.0.1:{listener.transport_listener.socket.getsockname()[1]}"
+        yield door
+        nursery.cancel_scope.cancel()
+
+
+async def test_over_tls_with_a_pinned_authority_and_a_client_certificate(tmp_path: Path) -> None:
+    ours, other = Authority(tmp_path / "ours"), Authority(tmp_path / "other")
+    certificate, key = ours.client("tssd")
+    good = TlsSettings(ca_file=ours.ca_file, certificate_file=certificate, key_file=key)
+    async with Reference().serving() as url:
+        with trio.fail_after(20):
+            async with (
+                tls_before(url, ours.server(clients=True)) as door,
+                open_router(RouterSettings(url=door.url, tls=good)) as router,
+                router.open(SESSION, A) as a,
+                router.open(SESSION, B) as b,
+            ):
+                await a.send("b-x", 1, b"sealed twice")
+                assert (await b.receive()).payload == b"sealed twice"
+            for tls, refusals in (
+                (TlsSettings(ca_file=other.ca_file, certificate_file=certificate, key_file=key), 2),
+                (TlsSettings(), 2),
+                (TlsSettings(ca_file=ours.ca_file), 1),
+            ):
+                async with (
+                    tls_before(url, ours.server(clients=True), refusals) as door,
+                    open_router(RouterSettings(url=door.url, tls=tls)) as router,
+                    trio.open_nursery() as nursery,
+                ):
+
+                    async def enter(router: Router = router) -> None:
+                        async with router.open(SESSION, A):
+                            raise AssertionError("a router that cannot be believed was")
+
+                    nursery.start_soon(enter)
+                    await door.refused.wait()
+                    nursery.cancel_scope.cancel()
