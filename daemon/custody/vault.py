@@ -54,8 +54,8 @@ T = TypeVar("T")
 PROBE_SECONDS: Final = 10.0
 """Between proofs that an idle token works; some drop sessions after 15 s of silence."""
 RETRY_SECONDS: Final = 1.0
-CONNECT_CALLS: Final = 2
-"""A connect may take so many times as long as one call; still within the ten seconds of a hang."""
+CONNECT_CALLS: Final = 1.5
+"""A connect may take so many times as long as one call; with a new process after it, in ten seconds."""
 EXAMINE_CALLS: Final = 60
 """All conformance checks may take so many times as long as one call."""
 FRESH_PROCESS_TRIES: Final = 3

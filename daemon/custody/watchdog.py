@@ -43,7 +43,7 @@ class Watchdog:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     @contextmanager
-    def watching(self, call: str, *, times: int = 1) -> Iterator[None]:
+    def watching(self, call: str, *, times: float = 1) -> Iterator[None]:
         """End the process if the block takes longer than the limit, `times` as long for a block of several calls."""
         number = next(self._numbers)
         self._deadlines[number] = (time.monotonic() + self._seconds * times, call)

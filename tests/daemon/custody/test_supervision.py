@@ -315,6 +315,18 @@ async def test_a_hanging_module_ends_the_process(
         await alice.ask(asked, Frame)
 
 
+async def test_a_hang_while_connecting_is_ended_too(committee: Committee, faulty: tuple[Node, fault.Control]) -> None:
+    _, control = faulty
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        epoch = alice.epoch
+        control.fault("C_Initialize", fault.Action.HANG).answer("C_Decrypt", CKR.DEVICE_ERROR)
+        failure = await failing(alice, OpenAndCheck(row=committee.shares["alice"].row))
+        assert failure.kind == "token"
+        await back(alice, epoch, HANG_SECONDS)
+        await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+
+
 async def test_a_crashing_module_takes_nothing_else_down(
     committee: Committee, faulty: tuple[Node, fault.Control]
 ) -> None:
