@@ -69,14 +69,18 @@ def show_version(wanted: bool) -> None:
 @app.callback()
 def options(
     context: typer.Context,
-    socket: Annotated[Path, typer.Option(envvar="TSSCTL_SOCKET", help="Where tssd listens.")] = SOCKET,
+    socket: Annotated[Path, typer.Option(envvar="TSSCTL_SOCKET", readable=False, help="Where tssd listens.")] = SOCKET,
     config_file: Annotated[
         Path,
-        typer.Option("--config", envvar="TSSCTL_CONFIG", help="For commands that do not go through tssd."),
+        typer.Option(
+            "--config", envvar="TSSCTL_CONFIG", readable=False, help="For commands that do not go through tssd."
+        ),
     ] = CONFIG,
     token_file: Annotated[
         Path | None,
-        typer.Option(envvar="TSSCTL_TOKEN_FILE", help="File with the bearer token, where tssd asks for one."),
+        typer.Option(
+            envvar="TSSCTL_TOKEN_FILE", readable=False, help="File with the bearer token, where tssd asks for one."
+        ),
     ] = None,
     _: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=show_version)

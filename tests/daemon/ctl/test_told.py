@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -192,3 +194,28 @@ def test_what_is_not_tssd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     told = tssctl(capsys, "--socket", str(tmp_path / "file"), "health")
     assert told.code == 69
     assert "is not listening" in told.err
+
+
+@contextmanager
+def as_a_stranger() -> Iterator[None]:
+    """Started by root, whom no mode keeps out: be somebody else meanwhile."""
+    root = os.geteuid() == 0
+    if root:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        if root:
+            os.setresuid(0, 0, 0)
+
+
+def test_who_may_not_connect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with listening(StandIn(), tmp_path) as path:
+        assert tssctl(capsys, "--socket", str(path), "health").code == 0
+        path.chmod(0)
+        with as_a_stranger():
+            told = tssctl(capsys, "--socket", str(path), "health")
+    assert told.code == 69
+    assert told.err == (
+        f"tssctl: you may not connect to {path}\n  -> its group may; `ls -l` shows which, `id` shows yours\n"
+    )
