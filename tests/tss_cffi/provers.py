@@ -275,7 +275,7 @@ def bob(
     u: tuple[int, ...] = ()
     x: tuple[int, ...] = ()
     if x_point:
-        u = tuple(mul(made["alpha"], G) or ())
+        u = tuple(mul(made["alpha"], G) or (1, 1))  # which is no point
         x = tuple(stated or mul(made["x"], G) or ())
     e = hash_tagged(ctx, n, n + 1, *ring.prefix, *x, c1, c2, *u, *first) % Q
     responses = [

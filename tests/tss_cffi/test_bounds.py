@@ -151,7 +151,7 @@ def test_a_round_of_hostile_messages_takes_no_more_than_one_of_honest_ones(
     ]
     good, bad = measure(honest), measure(bent)
     assert {cost.status for cost in good} == {TAKEN}
-    assert all(cost.heap > 64 * 1024 for cost in good)  # tables: that they are seen shows that all would be
+    assert good[1].heap > 64 * 1024  # tables of powers, for dln: that they are seen shows that all would be
     assert {cost.status for cost in bad} == {FAULT}
     for less, more in zip(bad, good, strict=True):
         assert less.heap <= more.heap + HEAP

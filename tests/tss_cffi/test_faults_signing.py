@@ -348,6 +348,12 @@ def test_bob_proof_with_u_off_the_curve(stage: Stage, place: int) -> None:
     assert stage.blamed({ANSWER: answering(stage, with_check=True, shift={place: P})}) == bob_fault(with_check=True)
 
 
+def test_bob_proof_with_u_at_infinity(stage: Stage) -> None:
+    # With infinity in place of what is no point, everything would fit.
+    change = answering(stage, with_check=True, choices={"alpha": Q})
+    assert stage.blamed({ANSWER: change}) == bob_fault(with_check=True)
+
+
 @CHECKED
 def test_a_plaintext_beyond_q6(stage: Stage, *, with_check: bool) -> None:
     # Every range of the proof holds, and still the product overflows what an honest answer can be.
