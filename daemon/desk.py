@@ -124,7 +124,7 @@ class Desk:
         """
         signed = await self.store.pins()
         if signed is None:
-            raise Refused("no peers are pinned yet", "pin them with `tssctl peer add`")
+            raise Refused("no peers are pinned yet", "pin them with `tssctl peers add`")
         pins = await self.wall.ask(wire.Succeed(pins=signed, statement=statement), wire.Pins)
         await self.store.add_pins(pins, caller.name, "peer-succeeded")
         return self._peers(pins)

@@ -105,7 +105,7 @@ class Party:
         self.identity = status.identity
 
     async def pin(self, others: Sequence[Party]) -> None:
-        """Pin the other parties, as `tssctl peer add` does."""
+        """Pin the other parties, as `tssctl peers add` does."""
         pins: Pins | None = None
         async with self._operator() as custodian:
             for other in others:

@@ -389,7 +389,7 @@ class Admission:
             if isinstance(error, Broken):
                 log.exception("ceremony broken", problem=error.message)
             else:
-                log.warning("session ended", reason=error.kind, problem=error.message)
+                log.warning("session ended", reason=getattr(error, "reason", error.kind), problem=error.message)
             await self._end(session, error)
 
     async def _end(self, session: Session, error: DaemonError) -> None:

@@ -7,6 +7,7 @@ Both are for one thread at a time.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Final
 
 from daemon.custody.refusal import Refusal, refusal_of
@@ -45,6 +46,35 @@ REASONS: Final = {
 """What peers are told when a refusal ends a ceremony; anything else is `internal`."""
 
 
+HELLO_KIND: Final = 1
+HELLO_PARTY: Final = 24
+"""Where in a hello the sender's party id stands, a string; its identity key is next (docs/channel.md, 3)."""
+KEY_BYTES: Final = 33
+SIGNATURE_BYTES: Final = 64
+
+
+def stated_identity(frame: bytes) -> tuple[bytes, int, bytes] | None:
+    """Session, seat and identity key of a hello that the key in it signs; None for anything else."""
+    claims = peer.frame_claims(frame)
+    body, signature = frame[:-SIGNATURE_BYTES], frame[-SIGNATURE_BYTES:]
+    if claims is None or frame[1] != HELLO_KIND or len(body) < HELLO_PARTY + 2:
+        return None
+    at = HELLO_PARTY + 2 + int.from_bytes(body[HELLO_PARTY : HELLO_PARTY + 2], "big")
+    key = body[at : at + KEY_BYTES]
+    if len(key) != KEY_BYTES:
+        return None
+    signed = peer.identity_verify(key, hashlib.sha256(b"tssd/1/hello\0" + body).digest(), signature)
+    return (claims.session, claims.sender, key) if signed else None
+
+
+def changed_identity(key: bytes) -> str:
+    """What to say of a peer whose hello another key than the pinned one signs."""
+    return (
+        f"its hello is signed by another key than the pinned one, fingerprint {hashlib.sha256(key).hexdigest()}; "
+        "if its identity has changed: `tssctl peers succeed`, or compare it by voice and `tssctl peers replace`"
+    )
+
+
 class SealedCeremony:
     """A seat behind the peer channel."""
 
@@ -56,6 +86,7 @@ class SealedCeremony:
         self._party: Party | None = None
         self._local: FaultReport | None = None
         self._digest: bytes | None = None
+        self._strangers: dict[int, bytes] = {}
         signing = seat.request if isinstance(seat, SigningSeat) else None
         self._channel = peer.Channel(
             peer.Ceremony(
@@ -84,6 +115,8 @@ class SealedCeremony:
 
     def receive(self, data: bytes, now_ms: int) -> Progress:
         """One frame of the router's: any bytes."""
+        if self._channel.state is peer.ChannelState.HELLO:
+            self._note_stranger(data)
         self._channel.receive(data, now_ms)
         return self._advance(now_ms)
 
@@ -157,6 +190,24 @@ class SealedCeremony:
                 self._tell(reason)
         return self.progress()
 
+    def _note_stranger(self, data: bytes) -> None:
+        """Remember whose hello another key than the pinned one signs.
+
+        The channel drops it, and rightly: anybody can make one. But where a peer's identity has changed, the session
+        waits in vain, and its operators have to know for what.
+        """
+        stated = stated_identity(data)
+        if stated is not None and stated[0] == self.seat.session and stated[1] in self._identities:
+            self._strangers[stated[1]] = stated[2]
+
+    def _waits_for(self, seats: tuple[int, ...]) -> tuple[str, ...]:
+        """Party ids; with what is odd about a hello, where that is why."""
+        names = []
+        for seat, name in zip(seats, self.seat.members.named(seats), strict=True):
+            key = self._strangers.get(seat, self._identities[seat])
+            names.append(name if key == self._identities[seat] else f"{name} ({changed_identity(key)})")
+        return tuple(names)
+
     def _tell(self, reason: str) -> None:
         try:
             digest = self._channel.abort(reason)
@@ -180,7 +231,7 @@ class SealedCeremony:
             round=progress.round,
             rounds=progress.rounds,
             steps=progress.steps,
-            waits_for=members.named(progress.waits_for),
+            waits_for=self._waits_for(progress.waits_for),
             frames=tuple(
                 OutFrame(to=None if frame.to is None else members.parties[frame.to], round=frame.round, data=frame.data)
                 for frame in channel.outgoing()

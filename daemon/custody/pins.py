@@ -144,7 +144,7 @@ def identity_of(pins: tuple[Pin, ...], party_id: str) -> bytes:
     """The key pinned for a party id. Raises Refusal where none or several nodes may speak for it."""
     found = [pin for pin in pins if any(matches(pattern, party_id) for pattern in pin.patterns)]
     if not found:
-        raise Refusal("refused", f"no pinned peer speaks for {party_id}; add it with `tssctl peer add`", "pins")
+        raise Refusal("refused", f"no pinned peer speaks for {party_id}; add it with `tssctl peers add`", "pins")
     if len(found) > 1:
         nodes = ", ".join(pin.node for pin in found)
         raise Refusal("refused", f"{party_id} matches the pins of several nodes: {nodes}", "pins")
