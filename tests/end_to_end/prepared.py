@@ -76,8 +76,17 @@ def secrets_of(party: Party, public_key: str) -> dict[str, Any]:
         return seeded.export(share)
 
 
-def uses(party: Party) -> set[bytes]:
-    """The sessions for which a party's custodian wrote down that it opens what is sealed."""
+def _recorded_uses(party: Party) -> list[memory.Use]:
     content = (party.directory / "custodian" / "chain").read_bytes()
     events = [memory._events.decode(value) for _, value, _ in list(memory._records(content))[1:]]
-    return {event.session for event in events if isinstance(event, memory.Use)}
+    return [event for event in events if isinstance(event, memory.Use)]
+
+
+def uses(party: Party) -> set[bytes]:
+    """The sessions for which a party's custodian wrote down that it opens what is sealed."""
+    return {use.session for use in _recorded_uses(party)}
+
+
+def plain_uses(party: Party) -> set[bytes]:
+    """Those of them whose messages leave in clear."""
+    return {use.session for use in _recorded_uses(party) if use.plain}
