@@ -243,11 +243,8 @@ def test_any_bytes_in_place_of_any_message(recorded: Recorded, place: int, data:
     """Places 0 to 9 are a signing's messages, the others a keygen's."""
     shares = recorded(core.Protocol.GG18_V3, 2, 2)
     before = core.arena_usage().used
-    seats: dict[int, Party]
-    if place < 10:
-        seats = dict(seat_signing(shares, (1, 2), DIGEST))
-    else:
-        seats = dict(seat_keygen(core.Protocol.GG18_V3, 2, 2))
+    pair = seat_signing(shares, (1, 2), DIGEST) if place < 10 else seat_keygen(core.Protocol.GG18_V3, 2, 2)
+    seats: dict[int, Party] = dict(pair)
     left = place % 10
     found = None
     while messages := [(seat, message) for seat in seats for message in seats[seat].outgoing()]:
