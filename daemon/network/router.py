@@ -40,7 +40,7 @@ CONNECT_SECONDS: Final = 10.0
 LONGEST_DELAY: Final = 5.0
 """Seconds between two tries to connect, at most: a ceremony has no minutes to wait."""
 SETTLED_SECONDS: Final = 5.0
-"""A connection that lasted this long starts the delays anew."""
+"""A connection that lasted this long, or brought a frame, starts the delays anew."""
 GOODBYE_SECONDS: Final = 1.0
 """For the WebSocket's closing handshake."""
 TRY_AGAIN: Final = frozenset({404, 408, 425, 429})
@@ -120,6 +120,7 @@ class Stream:
         self._sending = trio.Lock()
         self._sent: list[str] | None = None
         self._closing = False
+        self._useful = False
 
     def keep_sent(self) -> None:
         """For bare protocol messages: from now on keep what is sent, and send it again on each new connection."""
@@ -161,7 +162,7 @@ class Stream:
         """Take frames from one connection until it is gone."""
         for frame in self._sent or ():
             await socket.send_message(frame)
-        self._socket, self.problem = socket, ""
+        self._socket, self.problem, self._useful = socket, "", False
         self.connections += 1
         self.opened.set()
         self._connected.set()
@@ -171,6 +172,7 @@ class Stream:
             if frame_read is None:
                 self.dropped += 1
             else:
+                self._useful = True
                 await self._arrived.send(frame_read)
 
     async def _close(self) -> None:
@@ -255,7 +257,8 @@ class Router:
                 stream._lost(error.message)  # noqa: SLF001
             if stream._closing:  # noqa: SLF001
                 return
-            if trio.current_time() - began > SETTLED_SECONDS:
+            if stream._useful or trio.current_time() - began > SETTLED_SECONDS:  # noqa: SLF001
+                stream._useful = False  # noqa: SLF001
                 waits = delays(longest=LONGEST_DELAY)
             if stream.opened.is_set():
                 self._on_reconnect()

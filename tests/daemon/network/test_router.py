@@ -5,6 +5,7 @@ import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ from tests.daemon.network.authority import Authority
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from daemon.network.router import Router
@@ -196,6 +197,31 @@ async def test_a_lost_connection_comes_back_and_loses_no_frame_that_waits() -> N
                     assert (await b.receive()).payload == b"%d" % number
                 assert b.connections >= 2
                 assert lost
+
+
+@pytest.mark.parametrize("brings", [True, False])
+async def test_delays_start_anew_after_a_connection_that_was_of_use(
+    monkeypatch: pytest.MonkeyPatch, *, brings: bool
+) -> None:
+    begun: list[Iterator[float]] = []
+
+    def delays(**_: float) -> Iterator[float]:
+        begun.append(repeat(0.0))
+        return begun[-1]
+
+    monkeypatch.setattr("daemon.network.router.delays", delays)
+    reference = Reference()
+    async with reference.serving() as url, open_router(RouterSettings(url=url)) as router:
+        with trio.fail_after(10):
+            async with router.open(SESSION, A) as a:
+                for number in range(1, 6):
+                    if brings:
+                        reference.take(str(SESSION), Frame(from_party="b-x", round_number=1, payload=b"x"))
+                        await a.receive()
+                    reference.disconnect(str(SESSION), "a-x")
+                    while a.connections <= number:  # noqa: ASYNC110  a stream tells nobody when it is back
+                        await trio.sleep(0.01)
+                assert len(begun) == (6 if brings else 1)
 
 
 async def test_bare_messages_are_sent_again_on_a_new_connection() -> None:
