@@ -12,7 +12,9 @@ from daemon.share import ShareStatus
 
 
 def subclasses(base: type[errors.DaemonError]) -> list[type[errors.DaemonError]]:
-    return [kind for direct in base.__subclasses__() for kind in (direct, *subclasses(direct))]
+    """Of the daemon itself: tssctl has others, for its own exit codes."""
+    known = [direct for direct in base.__subclasses__() if not direct.__module__.startswith("daemon.ctl.")]
+    return [kind for direct in known for kind in (direct, *subclasses(direct))]
 
 
 def build(kind: type[errors.DaemonError]) -> errors.DaemonError:
