@@ -7,6 +7,8 @@ plain constant-time window exponentiation (one without constant time where every
 counts as one power with the longest exponent, and with known factors (our own N and ring) the Chinese remainder theorem
 is part of the floor. Fixed-base tables are not: they get below 1.
 
+With TSSD_TEST_CORE=portable in the environment all is measured without AVX-512 IFMA, as on processors that have none.
+
 CPU time is the process's own, per party; messages are carried in memory. The peer is one Go process on one processor.
 """
 
@@ -92,6 +94,8 @@ def proofs(protocol: str, runs: int) -> tuple[list[Row], dict[str, float]]:
     program = ROOT / "build" / "bench" / "core"
     program.parent.mkdir(parents=True, exist_ok=True)
     flags = ["-std=c11", "-D_GNU_SOURCE", "-O3", "-Wno-unused-function"]
+    if seeded.BUILD == "portable":
+        flags.append("-DTSS_IFMA_OFF")
     libraries = ["-lgmp", "-lcrypto", "-lsecp256k1"]
     subprocess.run(
         [shutil.which("cc") or "cc", *flags, ROOT / "bench" / "core.c", "-o", program, *libraries], check=True

@@ -7,6 +7,7 @@ each a copy of the package with a core of its own, for tests:
 
 - ``--seeded``: ``build/seeded/tss_cffi_seeded``, randomness that can be seeded and save data that can be exported
   (``src/tss_seeded.h``); imported beside the ordinary package. Never in a wheel.
+- ``--portable``: the same in ``build/portable``, for processors without AVX-512 IFMA.
 - ``--sanitize``: the same in ``build/sanitize``, with address and undefined-behaviour sanitizers; libasan preloaded.
 - ``--coverage``: the same in ``build/coverage``, counting lines for gcov.
 """
@@ -58,6 +59,12 @@ VARIANTS: Final = {
         package=f"{PACKAGE}_seeded",
         folder=ROOT / "build" / "seeded",
         compile_args=("-O3", *HARDENED, "-DTSS_SEEDED", "-DTSS_VERIFY"),
+        seeded=True,
+    ),
+    "portable": Variant(
+        package=f"{PACKAGE}_seeded",
+        folder=ROOT / "build" / "portable",
+        compile_args=("-O3", *HARDENED, "-DTSS_SEEDED", "-DTSS_VERIFY", "-DTSS_IFMA_OFF"),
         seeded=True,
     ),
     "sanitize": Variant(

@@ -1,7 +1,8 @@
 """The seeded test build of the core: fixtures in, save data out, randomness that replays.
 
 `core` is the package `tss_cffi` once more, around a core of its own. It is built here when a source is newer than it.
-TSSD_TEST_CORE=sanitize or coverage in the environment takes that build of it (tss_cffi/build.py) for all tests.
+TSSD_TEST_CORE=portable, sanitize or coverage in the environment takes that build of it (tss_cffi/build.py) for all
+tests.
 """
 
 from __future__ import annotations
