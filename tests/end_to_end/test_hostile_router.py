@@ -297,7 +297,11 @@ def signature_of(ends: Ends) -> str:
 def test_a_signing_bears_it_in_every_round(network: Arena, storm: Storm, deed: str) -> None:
     ends = storm.ends[deed]
     assert {party: (end.status, end.reason) for party, end in ends.items()} == dict.fromkeys(PARTIES, ("completed", ""))
-    assert storm.struck[deed].struck >= all_rounds(SIGNING_ROUNDS)
+    struck = storm.struck[deed].struck
+    # Whoever has the signature from one peer's confirmation no longer needs the last message of another.
+    last = {place for place in all_rounds(SIGNING_ROUNDS) if place[:2] == ("sealed", SIGNING_ROUNDS)}
+    assert struck >= all_rounds(SIGNING_ROUNDS) - last
+    assert struck & last
     blames_nobody(ends)
     is_in_time(ends, "signing")
     assert openssl_verify(network.public_key, signature_of(ends), deed.encode()) == "Verified OK"
