@@ -42,7 +42,18 @@ def main(arguments: list[str]) -> None:
     # The counts are written by processes that end: one process, and its children.
     run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SUITE, *arguments)
     objects = [str(OBJECTS / "tss_cffi"), str(OBJECTS / "programs")]
-    run(gcovr, "--root", ".", *objects, "--filter", "tss_cffi/src/", "--fail-under-line", str(PROMISED))
+    # gcov counts some branches below zero, and gcovr 5.2 stumbles over that; lines are what is asked for.
+    run(
+        gcovr,
+        "--gcov-ignore-parse-errors",
+        "--root",
+        ".",
+        *objects,
+        "--filter",
+        "tss_cffi/src/",
+        "--fail-under-line",
+        str(PROMISED),
+    )
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@
 and a frame, as often as there is one; then eight zero bytes.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT), str(ROOT / "build" / "seeded")]
+sys.path[:0] = [str(ROOT), str(ROOT / "build" / os.environ.get("TSSD_TEST_CORE", "seeded"))]
 
 # Before anything that uses libcrypto: only then do its allocations for keys go to the arena.
 import tss_cffi_seeded  # type: ignore[import-not-found]  # noqa: E402, F401 - see above
