@@ -2,11 +2,14 @@
 
 # No `from __future__ import annotations` here: typer reads the annotations.
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from daemon.ctl import page, sessions
+from daemon.ctl.client import Json, Tssd
 from daemon.errors import Refused
 
 OurParty = Annotated[str, typer.Option("--party", metavar="PARTY", help="Which party of ours takes part.")]
@@ -37,3 +40,14 @@ def join_token(file: Path | None) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"{file}: {error}", "see --join-token-file") from None
     return str(token).strip()
+
+
+def participate(at: Tssd, path: str, body: Mapping[str, Json], *, watch: bool, as_json: bool) -> None:
+    """Ask tssd to take part, and tell its answer, or follow the session to its end."""
+    accepted = at.post(path, body)
+    if watch:
+        sessions.watch(at, str(body["sessionId"]), str(body["partyId"]), as_json=as_json)
+    elif as_json:
+        page.whole(accepted)
+    else:
+        page.say(f"{accepted['message']}; follow it: tssctl sessions watch {accepted['sessionId']}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.ctl import page, sessions
+from daemon.ctl import joining
 from daemon.ctl.joining import JoinTokenFile, OurParty, Watch, join_token
 from daemon.ctl.options import AsJson, tssd
 from daemon.values import ShareType
@@ -39,11 +39,4 @@ def participate(
         "shareType": share_type,
         **{name: value for name, value in expected.items() if value is not None},
     }
-    at = tssd(context)
-    accepted = at.post("/mpc-party/keygen/participate", body)
-    if watch:
-        sessions.watch(at, session_id, party, as_json=as_json)
-    elif as_json:
-        page.whole(accepted)
-    else:
-        page.say(f"{accepted['message']}; follow it: tssctl sessions watch {accepted['sessionId']}")
+    joining.participate(tssd(context), "/mpc-party/keygen/participate", body, watch=watch, as_json=as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.ctl import page, sessions
+from daemon.ctl import joining
 from daemon.ctl.joining import JoinTokenFile, OurParty, Watch, join_token
 from daemon.ctl.options import AsJson, tssd
 
@@ -34,11 +34,4 @@ def participate(
         "messageHash": message_hash,
         **({} if public_key is None else {"publicKey": public_key}),
     }
-    at = tssd(context)
-    accepted = at.post("/mpc-party/signing/participate", body)
-    if watch:
-        sessions.watch(at, session_id, party, as_json=as_json)
-    elif as_json:
-        page.whole(accepted)
-    else:
-        page.say(f"{accepted['message']}; follow it: tssctl sessions watch {accepted['sessionId']}")
+    joining.participate(tssd(context), "/mpc-party/signing/participate", body, watch=watch, as_json=as_json)
