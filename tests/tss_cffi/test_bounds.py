@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
 from tests.interop import vectors
+from tests.tss_cffi.programs import compile_program
 from tests.tss_cffi.protobuf import PACKAGE, Wire, element, varint
 from tests.tss_cffi.seeded import core
 from tests.tss_cffi.table import close, hold, seat_keygen, seat_signing
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
 
     Recorded = Callable[[Protocol, int, int], dict[int, Share]]
 
-SOURCE: Final = Path(__file__).parent / "c" / "bounds.c"
-CORE: Final = Path(__file__).parents[2] / "tss_cffi"
-FLAGS: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O1", "-DTSS_SEEDED")
-LIBRARIES: Final = ("-lgmp", "-lcrypto", "-lsecp256k1")
 V2: Final = core.Protocol.GG18_V2
 DIGEST: Final = hashlib.sha256(b"to be signed").digest()
 TAKEN, FAULT = 0, 4  # tss_status
@@ -63,11 +58,7 @@ class Cost(NamedTuple):
 def measure(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[Case]], list[Cost]]:
     """A function that delivers cases in a process of its own."""
     folder = tmp_path_factory.mktemp("bounds")
-    gcc = shutil.which("gcc")
-    assert gcc is not None, "gcc is missing: ./run setup installs it"
-    program = folder / "bounds"
-    folders = (f"-I{CORE / 'src'}", f"-I{CORE / 'include'}")
-    subprocess.run([gcc, *FLAGS, *folders, str(SOURCE), "-o", str(program), *LIBRARIES], check=True)
+    program = compile_program("bounds", folder, "gcc", "-O1", "-DTSS_SEEDED")
     (folder / "save").write_text(vectors.compact(vectors.saves("gg18-v2", 2, 2)[0]), encoding="ascii")
     (folder / "parameters").write_text(vectors.compact(vectors.pre_parameters()[0]), encoding="ascii")
 

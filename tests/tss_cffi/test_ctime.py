@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from tests.interop import vectors
+from tests.tss_cffi.programs import compile_program
 
-SOURCE: Final = Path(__file__).parent / "c" / "ctime_ceremony.c"
-CORE: Final = Path(__file__).parents[2] / "tss_cffi"
-STRICT: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-gdwarf-4", "-O2")
+if TYPE_CHECKING:
+    from pathlib import Path
+
 # valgrind does not know the instructions of the fast kernel, which test_c_units.py covers in emulation.
-DEFINED: Final = ("-DTSS_CTIME", "-DTSS_SEEDED", "-DTSS_IFMA_OFF")
-LIBRARIES: Final = ("-lgmp", "-lcrypto", "-lsecp256k1")
+FLAGS: Final = ("-gdwarf-4", "-O2", "-DTSS_CTIME", "-DTSS_SEEDED", "-DTSS_IFMA_OFF")
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    gcc = shutil.which("gcc")
-    assert gcc is not None, "gcc is missing: ./run setup installs it"
-    built = tmp_path_factory.mktemp("ctime") / "ceremony"
-    folders = (f"-I{CORE / 'src'}", f"-I{CORE / 'include'}")
-    subprocess.run([gcc, *STRICT, *DEFINED, *folders, str(SOURCE), "-o", str(built), *LIBRARIES], check=True)
-    return built
+    return compile_program("ctime_ceremony", tmp_path_factory.mktemp("ctime"), "gcc", *FLAGS)
 
 
 @pytest.mark.parametrize("ceremony", ["sign", "keygen"])

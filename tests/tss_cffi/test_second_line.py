@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from tests.interop import gg18, vectors
 from tests.tss_cffi import provers
+from tests.tss_cffi.programs import compile_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-SOURCE: Final = Path(__file__).parent / "c" / "second_line.c"
-CORE: Final = Path(__file__).parents[2] / "tss_cffi"
-FLAGS: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O0", "-DTSS_SEEDED")
-LIBRARIES: Final = ("-lgmp", "-lcrypto", "-lsecp256k1")
 
 # Primes = 3 mod 4, by their bits.
 PRIME_1023: Final = (3 << 1021) + 191
@@ -43,11 +38,7 @@ def encoded(case: Case) -> bytes:
 @pytest.fixture(scope="module")
 def verify(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[Case]], list[bool]]:
     folder = tmp_path_factory.mktemp("second-line")
-    gcc = shutil.which("gcc")
-    assert gcc is not None, "gcc is missing: ./run setup installs it"
-    program = folder / "second-line"
-    folders = (f"-I{CORE / 'src'}", f"-I{CORE / 'include'}")
-    subprocess.run([gcc, *FLAGS, *folders, str(SOURCE), "-o", str(program), *LIBRARIES], check=True)
+    program = compile_program("second_line", folder, "gcc", "-O0", "-DTSS_SEEDED")
     (folder / "parameters").write_text(vectors.compact(vectors.pre_parameters()[0]), encoding="ascii")
 
     def run(cases: Sequence[Case]) -> list[bool]:
