@@ -3,11 +3,11 @@
     python bench/kills.py [--quick] [--json FILE] [--every N] [--only WORD...]
 
 A point is before or after one transaction of the store, one request across the wall, or one frame for the router,
-counted from the request on (bench/killed.py). At each point: a session is started on all parties, the victim dies in
-it, is started again and must be ready within `RESTART_SECONDS`; the session must have ended everywhere and the same
-way, or have been completed by confirmations, and asking for it again must begin nothing; every share that was committed
-must be there; no two signatures may have the same r; and the three go on signing. Whatever does not hold is an
-exception. Pre-parameters are recorded ones: their search is not what is tried here.
+counted from the request on (tests/end_to_end/killed.py). At each point: a session is started on all parties, the
+victim dies in it, is started again and must be ready within `RESTART_SECONDS`; the session must have ended everywhere
+and the same way, or have been completed by confirmations, and asking for it again must begin nothing; every share that
+was committed must be there; no two signatures may have the same r; and the three go on signing. Whatever does not hold
+is an exception. Pre-parameters are recorded ones: their search is not what is tried here.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from tests.tss_cffi import seeded  # noqa: E402 - likewise
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+KILLED: Final = ROOT / "tests" / "end_to_end" / "killed.py"
 NAMES: Final = ("alice-server", "bob-phone", "carol-backup")
 VICTIM: Final = "bob-phone"
 SIGNERS: Final = ("alice-server", "bob-phone")
@@ -184,7 +185,7 @@ class Trial:
         await self.victim.stop(signal.SIGKILL)
         self._arm.unlink(missing_ok=True)
         began = time.monotonic()
-        command = ["setpriv", "--pdeathsig", "TERM", sys.executable, str(ROOT / "bench" / "killed.py"), str(self._arm)]
+        command = ["setpriv", "--pdeathsig", "TERM", sys.executable, str(KILLED), str(self._arm)]
         command += ["--config", str(self.victim.config), "--trusted-config"]
         with self.victim.log.open("ab") as log:
             self.victim.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: ASYNC220

@@ -162,7 +162,7 @@ class Stream:
         """Take frames from one connection until it is gone."""
         for frame in self._sent or ():
             await socket.send_message(frame)
-        self._socket, self.problem, self._useful = socket, "", False
+        self._socket, self.problem = socket, ""
         self.connections += 1
         self.opened.set()
         self._connected.set()

@@ -1,6 +1,6 @@
 """tssd, killed with -9 at one point of a session: for bench/kills.py and its test.
 
-    python bench/killed.py ARM ARGUMENTS-OF-TSSD...
+    python tests/end_to_end/killed.py ARM ARGUMENTS-OF-TSSD...
 
 ARM is a file. Once it is there, with the words KIND NUMBER WHEN in it, the next admitted request begins to count: of
 KIND `commit` (a transaction of the store), `call` (a request across the wall) or `send` (a frame for the router). The
@@ -74,8 +74,8 @@ async def admit(*arguments: Any) -> Any:  # noqa: ANN401  whatever the original 
     return await _admit(*arguments)
 
 
-_transact, _admit = store._transact, Admission.admit  # noqa: SLF001  fault injection reaches inside
-store._transact = transact  # type: ignore[assignment]  # noqa: SLF001
+_transact, _admit = store._transact, Admission.admit
+store._transact = transact  # type: ignore[assignment]
 Admission.admit = admit  # type: ignore[assignment, method-assign]
 Custodian.ask = around("call", Custodian.ask)  # type: ignore[method-assign]
 Stream.send = around("send", Stream.send)  # type: ignore[method-assign]
