@@ -23,7 +23,7 @@ from daemon.custody.wire import EditPins, Pins
 from daemon.network.peers import store_pins
 from localnet.coordinator import Report
 from tests.end_to_end.hostile import TABLES, End, followed, is_told, read_logs
-from tests.end_to_end.prepared import fill
+from tests.end_to_end.prepared import fill, forget_moduli
 from tests.end_to_end.running import Running, running
 from tests.interop.gg18 import Q
 from tests.tss_cffi import seeded
@@ -293,6 +293,7 @@ def table(arena: None) -> Iterator[Table]:  # noqa: ARG001  of the core that Mal
         assert seat.made is not None
         public_key = seat.made.info.public_key.hex()
         network.call(reported, network.net, end, public_key)
+        forget_moduli(network.net.parties[HONEST])
         with seat.made as share:
             yield Table(network, share, public_key)
 
