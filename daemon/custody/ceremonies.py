@@ -113,6 +113,11 @@ class SealedCeremony:
         """Whether it may still use a key."""
         return self._channel.state < peer.ChannelState.CONFIRMING
 
+    @property
+    def roomy(self) -> bool:
+        """Whether it takes the locked memory of a ceremony; what is left of one that is over is small."""
+        return self.live or self._party is not None
+
     def receive(self, data: bytes, now_ms: int) -> Progress:
         """One frame of the router's: any bytes."""
         if self._channel.state is peer.ChannelState.HELLO:
@@ -133,10 +138,11 @@ class SealedCeremony:
     def finish_keygen(self, now_ms: int) -> KeygenFinished:
         """Seal the share. Raises Refusal."""
         seat, party = self.seat, self._party
-        if not isinstance(seat, KeygenSeat) or not isinstance(party, KeygenParty):
+        if not isinstance(seat, KeygenSeat):
             raise Refusal("state", "this is no keygen with a result")
         if self._digest is None:
             self._expect(peer.ChannelState.RESULT)
+            assert isinstance(party, KeygenParty)  # noqa: S101  (until confirmed)
             self._digest = self._channel.confirmation_digest(seat.take(party), now_ms)
         return seat.finish(self._identities, self._channel.transcript, self._channel.confirmation_body())
 
@@ -172,8 +178,13 @@ class SealedCeremony:
     def close(self) -> None:
         """Wipe everything."""
         self._channel.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Wipe what only the protocol needs."""
         if self._party is not None:
             self._party.close()
+            self._party = None
         self.seat.close()
 
     def _advance(self, now_ms: int) -> Progress:
@@ -225,6 +236,8 @@ class SealedCeremony:
     def progress(self) -> Progress:
         """Where it stands, and what is to be sent."""
         channel, members = self._channel, self.seat.members
+        if not self.live:
+            self._leave()
         progress = channel.progress()
         return Progress(
             state=STATE_NAMES[channel.state],
@@ -269,6 +282,9 @@ class PlainCeremony:
         self._steps = 0
         self._confirmed = False
         self._aborted: FaultReport | None = None
+
+    roomy = True
+    """Whether it takes the locked memory of a ceremony."""
 
     @property
     def live(self) -> bool:

@@ -18,6 +18,7 @@ from daemon.custody.client import Custodian, CustodyFailure
 from daemon.custody.pins import verify
 from daemon.custody.state import RecoveryKey
 from daemon.custody.wire import (
+    Abort,
     AbortUnknown,
     BeginKeygen,
     BeginSigning,
@@ -39,6 +40,7 @@ from daemon.custody.wire import (
     Pins,
     Prepare,
     PreparedRow,
+    Progress,
     Request,
     Reseal,
     Resealed,
@@ -382,6 +384,20 @@ async def test_ceremonies_are_as_many_as_the_arena_has_room_for(committee: Commi
         await refused(alice, signing(committee), "busy")
         await alice.ask(Forget(ceremony=begun[0].ceremony), Done)
         await alice.ask(signing(committee), Begun)
+
+
+async def test_what_is_over_takes_no_room(committee: Committee) -> None:
+    """A finished signing still answers peers that lag: beside as many others as there is room for."""
+    for name in ("alice", "bob"):
+        committee.nodes[name].settings |= {"arena_mib": "2"}
+        committee.nodes[name].write_config()
+    async with committee.up("alice", "bob") as custodians:
+        for _ in range(5):
+            await sign(committee, custodians, committee.shares, os.urandom(32))
+        begun = [await custodians["alice"].ask(signing(committee), Begun) for _ in range(4)]
+        await refused(custodians["alice"], signing(committee), "busy")
+        await custodians["alice"].ask(Abort(ceremony=begun[0].ceremony, reason="refused"), Progress)
+        await custodians["alice"].ask(signing(committee), Begun)
 
 
 @pytest.mark.parametrize(
