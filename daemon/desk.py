@@ -232,7 +232,9 @@ class Desk:
     async def verify_audit(self) -> AuditVerdict:
         """Go over the whole audit log."""
         status = self.custodian.status
-        return await self.store.verify_audit(b"" if status is None else status.identity)
+        return await self.store.verify_audit(
+            frozenset() if status is None or not status.identity else {status.identity, *status.earlier_identities}
+        )
 
     async def readiness(self) -> Readiness:
         """Whether we could sign now, and if not, why."""

@@ -160,22 +160,33 @@ class Token:
         )
 
     def create_keys(self) -> None:
-        """Make KEK version 1, the identity key and the backup key, and read each back. All of them or none.
+        """Make KEK version 1, the identity key and the backup key, and read each back. All that are missing, or none.
+
+        A KEK may be there alone, brought from another token; without it nothing is made for what else is there.
 
         Raises:
-            NotConforming: One of them exists, or what the token made is not what was asked for.
+            NotConforming: None is missing, or the KEK alone is; or what the token made is not what was asked for.
         """
         self.probe()  # renews a lost session now, for what makes keys is never tried twice
         with self._reconnecting:
             connection = self._connected()
             keys = connection.find_keys()
-            if keys.keks or keys.identity or keys.backup:
+            if keys.keks and keys.identity and keys.backup:
                 raise NotConforming("the keys exist already; nothing was changed")
+            if not keys.keks and (keys.identity or keys.backup):
+                raise NotConforming(
+                    "the token has signing keys of ours, but no KEK: bring that back; nothing was changed"
+                )
             made: list[int] = []
             try:
-                made += self._make_kek(connection, 1)
-                made += self._make_signing_pair(connection, self._settings.identity_label)
-                made += self._make_signing_pair(connection, self._settings.backup_label)
+                if not keys.keks:
+                    made += self._make_kek(connection, 1)
+                for key, label in (
+                    (keys.identity, self._settings.identity_label),
+                    (keys.backup, self._settings.backup_label),
+                ):
+                    if key is None:
+                        made += self._make_signing_pair(connection, label)
                 connection.find_keys()
                 self._canary = self._self_test(connection)
             except HsmError:

@@ -42,7 +42,10 @@ async def examine(operator: Operator) -> DoctorReport:
 
 @app.command()
 def init(context: typer.Context, as_json: AsJson = False) -> None:
-    """Make the keys on a token that has none of ours: KEK, identity, backup key. Needs the PIN, not tssd."""
+    """Make the keys on a token that has none of ours: KEK, identity, backup key. Needs the PIN, not tssd.
+
+    A KEK that was brought from another token stays; only what is missing is made.
+    """
     path = config(context)
     read = settings.load(path)
     reachable(read.custodian.state_directory)
@@ -70,6 +73,10 @@ def init(context: typer.Context, as_json: AsJson = False) -> None:
         "\nThe other parties' operators pin this identity, once its fingerprint was compared over a way you trust:"
         f"\n  tssctl peers add NODE {identity} {' '.join(read.custodian.party_ids)}"
     )
+    if made.pins_number:
+        page.say(
+            f"Once tssd works with this key, sign list {made.pins_number} of pins anew with it:  tssctl peers renew"
+        )
 
 
 @app.command(name="status")

@@ -21,7 +21,7 @@ from daemon.ctl import page
 from daemon.ctl.operator import Operator, operating, reachable
 from daemon.ctl.options import AsJson, config, tssd
 from daemon.custody.hardening import become_owner_of
-from daemon.custody.wire import EditPins, NewestPins, Pin, Pins, SignSuccession, Statement
+from daemon.custody.wire import EditPins, NewestPins, Pin, Pins, RenewPins, SignSuccession, Statement
 from daemon.errors import Refused
 from daemon.network.peers import load_pins, store_pins
 
@@ -66,6 +66,11 @@ async def replace(operator: Operator, node: str, identity: bytes, patterns: Sequ
 async def remove(operator: Operator, node: str) -> Pins:
     """Pin a node no more. As `add`."""
     return await operator.ask(EditPins(pins=None, action="remove", node=node, identity=None, patterns=()), Pins)
+
+
+async def renew(operator: Operator, *, empty: bool = False) -> Pins:
+    """Sign the list anew after our own identity key has changed; with `empty`, one without pins. As `add`."""
+    return await operator.ask(RenewPins(empty=empty), Pins)
 
 
 async def newest(operator: Operator) -> Pins:
@@ -178,6 +183,18 @@ def replace_peer(
 def remove_peer(context: typer.Context, node: Node, as_json: AsJson = False) -> None:
     """Pin a node no more: there are no ceremonies with it from now on."""
     _edit(context, lambda operator: remove(operator, node), as_json=as_json)
+
+
+@app.command(name="renew")
+def renew_pins(
+    context: typer.Context,
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Begin with an empty list: pin everybody again, by fingerprint.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sign the list of pins with our present identity key, after it has changed. Until then there are no ceremonies."""
+    _edit(context, lambda operator: renew(operator, empty=empty), as_json=as_json)
 
 
 @app.command(name="verify")

@@ -32,7 +32,7 @@ from daemon.custody.policy import CustodianPolicy, PolicyRefused, read_policy
 from daemon.custody.refusal import Refusal, refusal_of
 from daemon.custody.requests import ServiceRequests
 from daemon.custody.seats import Ground
-from daemon.custody.state import State, StateRefused, open_directory
+from daemon.custody.state import State, StateRefused, open_directory, read_peering
 from daemon.custody.vault import Vault
 from daemon.custody.watchdog import Watchdog
 from daemon.custody.wire import (
@@ -207,10 +207,11 @@ def run(options: argparse.Namespace) -> None:
     requests: Requests
     if options.operator:
         os.close(open_directory(policy.state_directory))
-        requests = OperatorRequests(vault, PinBook(policy.state_directory, lambda: 0), policy.state_directory)
+        book = PinBook(policy.state_directory, partial(read_peering, policy.state_directory))
+        requests = OperatorRequests(vault, book, policy.state_directory)
     else:
         state = State(policy.state_directory)
-        requests = ServiceRequests(Ground(policy, state, vault, PinBook(policy.state_directory, state.seen_pins)))
+        requests = ServiceRequests(Ground(policy, state, vault, PinBook(policy.state_directory, state.recall)))
     watchdog.start()
     stream = accepted(policy) if options.fd is None else socket.socket(fileno=options.fd)
     if not options.operator:

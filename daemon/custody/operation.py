@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from daemon.custody import pins
 from daemon.custody.refusal import Refusal
 from daemon.custody.requests import NO_PINS, status_of
-from daemon.custody.state import name_identity
+from daemon.custody.state import check_named, name_identity, read_peering
 from daemon.custody.wire import (
     Check,
     Doctor,
@@ -17,6 +17,7 @@ from daemon.custody.wire import (
     InitToken,
     NewestPins,
     Pins,
+    RenewPins,
     SignSuccession,
     Statement,
     Status,
@@ -46,6 +47,7 @@ class OperatorRequests:
             InitToken: self._init_token,
             Doctor: self._doctor,
             EditPins: self._edit_pins,
+            RenewPins: self._renew_pins,
             VerifyPins: self._verify_pins,
             NewestPins: self._newest_pins,
             SignSuccession: self._sign_succession,
@@ -66,7 +68,7 @@ class OperatorRequests:
         return handler(request)
 
     def _status(self, _: GetStatus) -> Status:
-        return status_of(self._vault, self._book, chain_count=0, chain_head=b"", ceremonies=0, plain_committees=0)
+        return status_of(self._vault, self._book)
 
     def _init_token(self, _: InitToken) -> Status:
         self._vault.make_keys()
@@ -91,13 +93,23 @@ class OperatorRequests:
         return self._book.newest(self._vault.identity()) or NO_PINS
 
     def _edit_pins(self, request: EditPins) -> Pins:
-        identity = self._vault.identity()
+        identity = self._admitted_identity()
         newest = self._book.newest(identity)
         if request.pins is not None:
             newest = self._book.check(request.pins, identity)
         before = newest.pins if newest is not None else ()
         after = pins.edited(before, request.action, request.node, request.identity, request.patterns)
         return self._book.sign(after, identity, self._vault.sign)
+
+    def _renew_pins(self, request: RenewPins) -> Pins:
+        renew = self._book.begin_anew if request.empty else self._book.renew
+        return renew(self._admitted_identity(), self._vault.sign)
+
+    def _admitted_identity(self) -> bytes:
+        """Ours, unless the service's custodian would not work with it: another token must sign no list of ours."""
+        identity = self._vault.identity()
+        check_named(self._state_directory, read_peering(self._state_directory).identity, identity)
+        return identity
 
     def _sign_succession(self, request: SignSuccession) -> Statement:
         pins.check_identity(request.successor, "successor")

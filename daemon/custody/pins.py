@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from daemon.custody.state import Peering
+
 VERSION: Final = 1
 PINS_MAX: Final = 4096
 PATTERNS_MAX: Final = 256
@@ -157,70 +159,141 @@ class PinBook:
     The file is read anew each time: an operator's command writes it while the service's custodian runs.
     """
 
-    def __init__(self, directory: Path, seen: Callable[[], int]) -> None:
-        """directory: the state directory. seen: the highest number known from elsewhere (the chain)."""
+    def __init__(self, directory: Path, recall: Callable[[], Peering]) -> None:
+        """directory: the state directory. recall: what the chain says by now."""
         self._file = directory / "pins"
         self._signing = threading.Lock()
-        self._seen = seen
+        self._recall = recall
 
     def number(self) -> int:
         """The newest list's number, unverified: to be shown."""
         try:
-            with self._file.open("rb") as file:
-                body = msgspec.msgpack.decode(file.read(FILE_MAX), type=SignedPins).body
-        except (OSError, msgspec.DecodeError, ValueError):
-            return self._seen()
-        return int.from_bytes(body[1:9], "big")
+            signed = self._read()
+        except Refusal:
+            signed = None
+        return self._recall().pins_number if signed is None else int.from_bytes(signed.body[1:9], "big")
+
+    def problem(self, identity: bytes) -> str:
+        """Why the newest list cannot be used; empty where it can, or there is none yet."""
+        try:
+            self.newest(identity)
+        except Refusal as refusal:
+            return refusal.message
+        return ""
 
     def newest(self, identity: bytes) -> Pins | None:
         """The newest list, verified; None before the first. Raises Refusal where it is gone or not ours."""
-        try:
-            with self._file.open("rb") as file:
-                signed = msgspec.msgpack.decode(file.read(FILE_MAX), type=SignedPins)
-        except FileNotFoundError:
-            if self._seen():
-                raise Refusal(
-                    "refused", f"list {self._seen()} of pins was signed, and the state directory has none", "pins"
-                ) from None
-            return None
-        except (OSError, msgspec.DecodeError, ValueError):
-            raise Refusal("refused", "the list of pins in the state directory cannot be read", "pins") from None
-        pins = self._verified(signed, identity)
-        if pins.number < self._seen():
-            raise Refusal("refused", f"list {pins.number} of pins is older than {self._seen()}, which was seen", "pins")
-        return pins
+        return self._newest((identity,))
 
     def check(self, signed: SignedPins, identity: bytes) -> Pins:
         """Verify a list that is shown. Raises Refusal: not ours, or older than the newest."""
         newest = self.newest(identity)
         if newest is not None and newest.signed == signed:
             return newest
-        pins = self._verified(signed, identity)
-        number = max(self._seen(), 0 if newest is None else newest.number)
+        number = max(self._recall().pins_number, 0 if newest is None else newest.number)
+        if not _signed_by((identity,), signed):
+            raise _misplaced("the list of pins that is stored is not signed by our identity key", "pins.signature")
+        pins = _listed(signed)
         if pins.number < number:
-            raise Refusal("refused", f"list {pins.number} of pins is older than the newest, {number}", "pins")
+            raise _misplaced(f"list {pins.number} of pins is older than the newest, {number}", "pins")
         if newest is not None and pins.number == newest.number:
-            raise Refusal("refused", f"there are two lists of pins with number {number}", "pins")
+            raise _misplaced(f"there are two lists of pins with number {number}", "pins")
         return pins
 
     def sign(self, pins: tuple[Pin, ...], identity: bytes, sign: Callable[[bytes], bytes]) -> Pins:
         """Sign the next list; it is on the disk when this returns. Raises Refusal."""
+        with self._signing:
+            return self._sign(pins, self.newest(identity), identity, sign)
+
+    def renew(self, identity: bytes, sign: Callable[[bytes], bytes]) -> Pins:
+        """Sign the newest list anew, which an identity key of ours before this one signed; again: nothing.
+
+        Signed is what stands in the state directory, never a list that is shown: with a key that was lost, somebody may
+        have signed lists of his own.
+
+        Raises:
+            Refusal: There is no such list.
+        """
+        with self._signing:
+            newest = self._newest((identity, *self._recall().identities))
+            if newest is None:
+                raise Refusal("refused", "no list of pins was ever signed; `tssctl peers add` begins the first", "pins")
+            if _signed_by((identity,), newest.signed):
+                return newest
+            return self._sign(newest.pins, newest, identity, sign)
+
+    def begin_anew(self, identity: bytes, sign: Callable[[bytes], bytes]) -> Pins:
+        """Sign an empty list with the next number, whatever became of the newest. Raises Refusal."""
+        with self._signing:
+            try:
+                newest = self._newest((identity, *self._recall().identities))
+            except Refusal:
+                newest = None  # the chain alone says which numbers were used
+            return self._sign((), newest, identity, sign)
+
+    def _sign(
+        self, pins: tuple[Pin, ...], newest: Pins | None, identity: bytes, sign: Callable[[bytes], bytes]
+    ) -> Pins:
         check_list(pins)
         if any(pin.identity == identity for pin in pins):
             raise Refusal("refused", "this is our own identity key", "pins.identity")
-        with self._signing:
-            newest = self.newest(identity)
-            number = max(self._seen(), 0 if newest is None else newest.number) + 1
-            body = encode_list(number, pins)
-            signed = SignedPins(body=body, signature=sign(tagged("tssd/1/pins", body)))
-            replace_file(self._file, msgspec.msgpack.encode(signed))
+        number = max(self._recall().pins_number, 0 if newest is None else newest.number) + 1
+        body = encode_list(number, pins)
+        signed = SignedPins(body=body, signature=sign(tagged("tssd/1/pins", body)))
+        replace_file(self._file, msgspec.msgpack.encode(signed))
         return Pins(number=number, pins=decode_list(body)[1], signed=signed)
 
-    def _verified(self, signed: SignedPins, identity: bytes) -> Pins:
-        if not verify(identity, tagged("tssd/1/pins", signed.body), signed.signature):
-            raise Refusal("refused", "the list of pins is not signed by our identity key", "pins.signature")
-        number, pins = decode_list(signed.body)
-        return Pins(number=number, pins=pins, signed=signed)
+    def _newest(self, identities: tuple[bytes, ...]) -> Pins | None:
+        """The newest list, signed by one of these."""
+        signed, (seen, ours) = self._read(), self._recall()
+        if signed is None:
+            if seen:
+                raise _unusable(f"list {seen} of pins was signed, and the state directory has none")
+            return None
+        if not _signed_by(identities, signed):
+            if _signed_by(ours, signed):
+                raise Refusal(
+                    "refused",
+                    "the list of pins is signed by an earlier identity key of ours; "
+                    "`tssctl peers renew` signs it with the present one",
+                    "pins.signature",
+                )
+            raise _unusable("the list of pins in the state directory is not signed by our identity key")
+        pins = _listed(signed)
+        if pins.number < seen:
+            raise _unusable(f"list {pins.number} of pins in the state directory is older than {seen}, which was seen")
+        return pins
+
+    def _read(self) -> SignedPins | None:
+        """What stands in the state directory."""
+        try:
+            with self._file.open("rb") as file:
+                return msgspec.msgpack.decode(file.read(FILE_MAX), type=SignedPins)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError, ValueError):
+            raise _unusable("the list of pins in the state directory cannot be read") from None
+
+
+def _signed_by(identities: tuple[bytes, ...], signed: SignedPins) -> bool:
+    digest = tagged("tssd/1/pins", signed.body)
+    return any(verify(identity, digest, signed.signature) for identity in identities)
+
+
+def _listed(signed: SignedPins) -> Pins:
+    number, pins = decode_list(signed.body)
+    return Pins(number=number, pins=pins, signed=signed)
+
+
+def _misplaced(what: str, field: str) -> Refusal:
+    """What was shown is of no use."""
+    return Refusal("refused", f"{what}; `tssctl peers verify` stores the newest of ours", field)
+
+
+def _unusable(what: str) -> Refusal:
+    """What stands in the state directory is of no use."""
+    remedy = "bring the newest back, or pin everybody again from an empty list: `tssctl peers renew --empty`"
+    return Refusal("refused", f"{what}; {remedy}", "pins")
 
 
 def edited(

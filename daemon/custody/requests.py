@@ -328,6 +328,7 @@ class ServiceRequests:
             chain_head=head,
             ceremonies=len(self._held),
             plain_committees=len(self._ground.policy.plain),
+            identities=self._ground.state.recall().identities,
         )
 
     def _new_kek_version(self, _: NewKekVersion, now_ms: int) -> Status:
@@ -356,7 +357,10 @@ class ServiceRequests:
     def _show_checkpoint(self, request: ShowCheckpoint, _: int) -> Done:
         shown = request.checkpoint
         body = pins.checkpoint_body(shown.audit_count, shown.audit_head, shown.chain_count, shown.chain_head)
-        if not pins.verify(self._ground.vault.identity(), pins.tagged("tssd/1/checkpoint", body), shown.signature):
+        ours = {self._ground.vault.identity(), *self._ground.state.recall().identities}
+        if shown.identity not in ours or not pins.verify(
+            shown.identity, pins.tagged("tssd/1/checkpoint", body), shown.signature
+        ):
             raise Refusal("refused", "the checkpoint is not signed by our identity key", "checkpoint.signature")
         self._ground.state.compare(shown.chain_count, shown.chain_head)
         return Done()
@@ -380,10 +384,18 @@ class ServiceRequests:
 
 
 def status_of(
-    vault: Vault, book: PinBook, *, chain_count: int, chain_head: bytes, ceremonies: int, plain_committees: int
+    vault: Vault,
+    book: PinBook,
+    *,
+    chain_count: int = 0,
+    chain_head: bytes = b"",
+    ceremonies: int = 0,
+    plain_committees: int = 0,
+    identities: tuple[bytes, ...] = (),
 ) -> Status:
-    """What `GetStatus` is answered; asks the HSM nothing."""
+    """What `GetStatus` is answered; asks the HSM nothing. identities: all of ours, as the chain has them."""
     token, usage = vault.status, arena_usage()
+    identity = (token.identity_public or b"") if token and vault.state == "ready" else b""
     return Status(
         state=vault.state,
         reason=vault.reason,
@@ -392,8 +404,10 @@ def status_of(
         token_model=token.model if token else "",
         tier="A" if token else "",
         kek_version=(token.current_kek or 0) if token else 0,
-        identity=(token.identity_public or b"") if token and vault.state == "ready" else b"",
+        identity=identity,
+        earlier_identities=tuple(earlier for earlier in identities if earlier != identity),
         pins_number=book.number(),
+        pins_problem=book.problem(identity) if identity else "",
         chain_count=chain_count,
         chain_head=chain_head,
         ceremonies=ceremonies,

@@ -23,7 +23,7 @@ import struct
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 import msgspec
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+CHAIN: Final = "chain"
+"""The file's name."""
 MINUTE: Final = 60.0
 HOUR: Final = 3600.0
 HEADER: Final = struct.Struct(">II")
@@ -128,6 +130,7 @@ class _Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     signings: tuple[int, ...]
     """Times of those that may still count against the rate."""
     identity: bytes = b""
+    earlier_identities: tuple[bytes, ...] = ()
     generations: tuple[tuple[str, bytes, int], ...] = ()
 
 
@@ -149,14 +152,122 @@ _events: Final = msgspec.msgpack.Decoder(
 )
 
 
-class State:
-    """An opened state directory; ours alone until `close`. For any number of threads.
+class Peering(NamedTuple):
+    """What lists of pins are held against.
+
+    pins_number: the highest number of a list that was seen. identities: the token's identity keys, in their order; the
+    last one is the present one.
+    """
+
+    pins_number: int = 0
+    identities: tuple[bytes, ...] = ()
+
+    @property
+    def identity(self) -> bytes:
+        """The present one; empty before the first."""
+        return self.identities[-1] if self.identities else b""
+
+
+class Chain:
+    """What a chain says, as far as it was read.
 
     Attributes:
-        count: Events in the chain, from its beginning.
+        count: Events in it, from its beginning.
         head: Digest of the last one; 32 zero bytes before the first.
-        recovery: Fingerprint of the recovery key in the chain.
+        recovery: Fingerprint of the recovery key in it.
     """
+
+    def __init__(self) -> None:
+        """Nothing was read yet."""
+        self.count = 0
+        self.head = bytes(DIGEST_BYTES)
+        self.recovery = b""
+        self._pins_number = 0
+        self._tombstones: set[str] = set()
+        self._spent: set[str] = set()
+        self._confirmed: set[tuple[bytes, str]] = set()
+        self._identities: list[bytes] = []
+        """The token's identity keys, each from when it was the present one; the last one is."""
+        self._generations: dict[tuple[str, bytes], int] = {}
+        self._signings: deque[tuple[float, int]] = deque()
+        """(when on this process's clock, seconds since 1970) of each signing in the last hour."""
+        self._heads: list[bytes] = [self.head]
+        self._first = 0
+        """`_heads[i]` is the head at count `_first + i`."""
+
+    @property
+    def peering(self) -> Peering:
+        """What lists of pins are held against."""
+        return Peering(self._pins_number, tuple(self._identities))
+
+    def _replay(self, content: bytes, path: Path) -> int:
+        """Take everything in that the file at path holds; the offset behind the last whole record."""
+        try:
+            return self._take(content)
+        except (msgspec.DecodeError, ValueError, StateRefused) as error:
+            raise StateRefused(
+                f"{path} is damaged ({error}); it does not open again by itself: restore it, or move it away and "
+                "revoke what it would have refused"
+            ) from None
+
+    def _take(self, content: bytes) -> int:
+        records = _records(content)
+        try:
+            end, value, digest = next(records)
+        except StopIteration:
+            raise StateRefused("it does not begin with a whole base record") from None
+        if digest != _based(value):
+            raise StateRefused("its base record does not verify")
+        base = _bases.decode(value)
+        self.count, self.head = base.count, base.head
+        self._first, self._heads = base.count, [base.head]
+        self._pins_number, self.recovery = base.pins_number, base.recovery
+        self._tombstones, self._spent = set(base.tombstones), set(base.spent)
+        self._confirmed = set(base.confirmed)
+        self._identities = [*base.earlier_identities, *filter(None, (base.identity,))]
+        self._generations = {(party_id, key): generation for party_id, key, generation in base.generations}
+        for at in base.signings:
+            self._count_signing(at)
+        for behind, value, digest in records:
+            if digest != _chained(self.head, value):
+                if behind == len(content) and not any(digest[-8:]):
+                    break  # a file system may give a file its new length before its content
+                raise StateRefused(f"event {self.count + 1} does not verify")
+            self._apply(_events.decode(value), digest)
+            end = behind
+        return end
+
+    def _apply(self, event: Event, digest: bytes) -> None:
+        self.count += 1
+        self.head = digest
+        self._heads.append(digest)
+        match event:
+            case Use(kind="sign", at=at):
+                self._count_signing(at)
+            case Tombstone(share_id=share_id):
+                self._tombstones.add(share_id)
+            case Spent(prepared_id=prepared_id):
+                self._spent.add(prepared_id)
+            case Confirmed(session=session, party_id=party_id):
+                self._confirmed.add((session, party_id))
+            case PinsSeen(number=number):
+                self._pins_number = max(self._pins_number, number)
+            case RecoveryKey(fingerprint=fingerprint):
+                self.recovery = fingerprint
+            case Identity(public=public):
+                self._identities.append(public)
+            case Generation(party_id=party_id, public_key=public_key, generation=generation):
+                self._generations[party_id, public_key] = generation
+
+    def _count_signing(self, at: int) -> None:
+        # On a clock that cannot be set. One that lies in the future, by a clock that was set back, is taken as of now.
+        age = max(0.0, time.time() - at)
+        if age < HOUR:
+            self._signings.append((time.monotonic() - age, at))
+
+
+class State(Chain):
+    """An opened state directory; ours alone until `close`. For any number of threads."""
 
     def __init__(self, directory: Path) -> None:
         """Open, lock, read and verify.
@@ -164,24 +275,11 @@ class State:
         Raises:
             StateRefused: Not a directory of ours alone, in use by another process, or damaged.
         """
+        super().__init__()
         self._directory = open_directory(directory)
-        self._path = directory / "chain"
+        self._path = directory / CHAIN
         self._lock = threading.Lock()
         self._lost = ""
-        self.count = 0
-        self.head = bytes(DIGEST_BYTES)
-        self._pins_number = 0
-        self.recovery = b""
-        self._tombstones: set[str] = set()
-        self._spent: set[str] = set()
-        self._confirmed: set[tuple[bytes, str]] = set()
-        self._identity = b""
-        self._generations: dict[tuple[str, bytes], int] = {}
-        self._signings: deque[tuple[float, int]] = deque()
-        """(when on this process's clock, seconds since 1970) of each signing in the last hour."""
-        self._heads: list[bytes] = []
-        self._first = 0
-        """`_heads[i]` is the head at count `_first + i`."""
         try:
             try:
                 fcntl.flock(self._directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -262,14 +360,9 @@ class State:
             StateRefused: It is another one, and no operator's `name_identity` says that it shall be.
         """
         with self._lock:
-            if public == self._identity:
-                return
-            if self._identity and public != named_identity(self._path.parent):
-                raise StateRefused(
-                    f"the token's identity key is {public.hex()}, and not {self._identity.hex()} as before: bring the "
-                    f"right token back; for a new one, `tssctl hsm init` names its key in {self._path.parent}/identity"
-                )
-            self._append(Identity(public=public))
+            if public != self.peering.identity:
+                check_named(self._path.parent, self.peering.identity, public)
+                self._append(Identity(public=public))
 
     def succeed(self, party_id: str, public_key: bytes, generation: int) -> None:
         """Remember that everybody has confirmed this generation, if it is a newer one."""
@@ -288,10 +381,10 @@ class State:
             if number > self._pins_number:
                 self._append(PinsSeen(number=number))
 
-    def seen_pins(self) -> int:
-        """The highest number of a list of pins in the chain."""
+    def recall(self) -> Peering:
+        """What lists of pins are held against."""
         with self._lock:
-            return self._pins_number
+            return self.peering
 
     def is_revoked(self, share_id: str) -> bool:
         """Whether the share has a tombstone."""
@@ -358,34 +451,6 @@ class State:
         except OSError as error:
             self._lost = f"{self._path}: {error}; the file has half an event at its end"
 
-    def _apply(self, event: Event, digest: bytes) -> None:
-        self.count += 1
-        self.head = digest
-        self._heads.append(digest)
-        match event:
-            case Use(kind="sign", at=at):
-                self._count_signing(at)
-            case Tombstone(share_id=share_id):
-                self._tombstones.add(share_id)
-            case Spent(prepared_id=prepared_id):
-                self._spent.add(prepared_id)
-            case Confirmed(session=session, party_id=party_id):
-                self._confirmed.add((session, party_id))
-            case PinsSeen(number=number):
-                self._pins_number = max(self._pins_number, number)
-            case RecoveryKey(fingerprint=fingerprint):
-                self.recovery = fingerprint
-            case Identity(public=public):
-                self._identity = public
-            case Generation(party_id=party_id, public_key=public_key, generation=generation):
-                self._generations[party_id, public_key] = generation
-
-    def _count_signing(self, at: int) -> None:
-        # On a clock that cannot be set. One that lies in the future, by a clock that was set back, is taken as of now.
-        age = max(0.0, time.time() - at)
-        if age < HOUR:
-            self._signings.append((time.monotonic() - age, at))
-
     def _read(self) -> int:
         """Read the chain, making it where there is none; the open file."""
         fresh = self._path.with_suffix(".new")
@@ -393,50 +458,18 @@ class State:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
-            self._heads = [self.head]
             return self._begin(_EMPTY)
         with os.fdopen(os.dup(descriptor), "rb") as file:
             content = file.read()
         try:
-            end = self._replay(content)
-        except (msgspec.DecodeError, ValueError, StateRefused) as error:
+            end = self._replay(content, self._path)
+        except StateRefused:
             os.close(descriptor)
-            raise StateRefused(
-                f"{self._path} is damaged ({error}); it does not open again by itself: restore it, or move it away and "
-                "revoke what it would have refused"
-            ) from None
+            raise
         if end < len(content):
             os.ftruncate(descriptor, end)
             os.fsync(descriptor)
         return descriptor
-
-    def _replay(self, content: bytes) -> int:
-        """Take everything in; the offset behind the last whole record."""
-        records = _records(content)
-        try:
-            end, value, digest = next(records)
-        except StopIteration:
-            raise StateRefused("it does not begin with a whole base record") from None
-        if digest != _based(value):
-            raise StateRefused("its base record does not verify")
-        base = _bases.decode(value)
-        self.count, self.head = base.count, base.head
-        self._first, self._heads = base.count, [base.head]
-        self._pins_number, self.recovery = base.pins_number, base.recovery
-        self._tombstones, self._spent = set(base.tombstones), set(base.spent)
-        self._confirmed = set(base.confirmed)
-        self._identity = base.identity
-        self._generations = {(party_id, key): generation for party_id, key, generation in base.generations}
-        for at in base.signings:
-            self._count_signing(at)
-        for behind, value, digest in records:
-            if digest != _chained(self.head, value):
-                if behind == len(content) and not any(digest[-8:]):
-                    break  # a file system may give a file its new length before its content
-                raise StateRefused(f"event {self.count + 1} does not verify")
-            self._apply(_events.decode(value), digest)
-            end = behind
-        return end
 
     def _rewrite(self) -> None:
         """Begin the file anew from where the chain stands."""
@@ -453,7 +486,8 @@ class State:
                 spent=tuple(sorted(self._spent)),
                 confirmed=tuple(sorted(self._confirmed)),
                 signings=tuple(at for _, at in self._signings),
-                identity=self._identity,
+                identity=self.peering.identity,
+                earlier_identities=tuple(self._identities[:-1]),
                 generations=tuple((*share, generation) for share, generation in sorted(self._generations.items())),
             )
         )
@@ -491,6 +525,36 @@ def open_directory(directory: Path) -> int:
         os.close(descriptor)
         raise StateRefused(f"state_directory {directory} {problem}")
     return descriptor
+
+
+def read_peering(directory: Path) -> Peering:
+    """What the chain on the disk says, which a custodian that runs may be writing; nothing is locked or changed.
+
+    Raises:
+        StateRefused: It is damaged, or cannot be read.
+    """
+    chain, path = Chain(), directory / CHAIN
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return chain.peering
+    except OSError as error:
+        raise StateRefused(f"{path}: {error.strerror}") from None
+    chain._replay(content, path)  # noqa: SLF001  (a class of this module)
+    return chain.peering
+
+
+def check_named(directory: Path, before: bytes, public: bytes) -> None:
+    """Let an identity key take the place of the one before only where an operator has named it.
+
+    Raises:
+        StateRefused: It is another one, and no `name_identity` says that it shall be.
+    """
+    if before not in {b"", public} and public != named_identity(directory):
+        raise StateRefused(
+            f"the token's identity key is {public.hex()}, and not {before.hex()} as before: bring the right token "
+            f"back; for a new one, `tssctl hsm init` names its key in {directory}/identity"
+        )
 
 
 def name_identity(directory: Path, public: bytes) -> None:

@@ -345,6 +345,16 @@ class EditPins(Frame, frozen=True):
     patterns: tuple[str, ...]
 
 
+class RenewPins(Frame, frozen=True):
+    """Sign the list of pins anew after our own identity key has changed. Answer: `Pins`.
+
+    Signed is the newest list that an earlier identity key of ours signed; with `empty`, one without pins, whatever
+    became of the newest. Where the present key signed the newest list already, that list is the answer.
+    """
+
+    empty: bool
+
+
 class SignSuccession(Frame, frozen=True):
     """State, signed by the present identity key, that another identity key succeeds it. Answer: `Statement`."""
 
@@ -380,6 +390,7 @@ Request = (
     | InitToken
     | Doctor
     | EditPins
+    | RenewPins
     | SignSuccession
 )
 
@@ -404,7 +415,11 @@ class Status(Frame, frozen=True):
     kek_version: int
     identity: bytes
     """Our identity key, 33 bytes; empty while the token is away."""
+    earlier_identities: tuple[bytes, ...]
+    """Those before it, in their order."""
     pins_number: int
+    pins_problem: str
+    """Why no sealed ceremony can begin with the newest list of pins, and what to do; empty where one can."""
     chain_count: int
     chain_head: bytes
     ceremonies: int

@@ -26,6 +26,7 @@ from daemon.values import now
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Collection
 
 GENESIS: Final = bytes(32)
 CHECKPOINT_TAG: Final = b"tssd/1/checkpoint\x00"
@@ -127,13 +128,13 @@ def keep_checkpoint(connection: sqlite3.Connection, checkpoint: Checkpointed) ->
     )
 
 
-def verify(connection: sqlite3.Connection, identity: bytes = b"") -> AuditVerdict:
+def verify(connection: sqlite3.Connection, identities: Collection[bytes] = ()) -> AuditVerdict:
     """Go over the whole log, from the first row. Reads only; takes seconds per million rows.
 
     Args:
         connection: To the store.
-        identity: Our identity key, 33 bytes; checkpoints by another are refused. Empty where it is not known: then they
-            are only checked against the key that stands beside them.
+        identities: Our identity key and those before it; checkpoints by another are refused. None where they are not
+            known: then checkpoints are only checked against the key that stands beside them.
     """
     signed = {checkpoint.audit_count: checkpoint for checkpoint in _checkpoints(connection)}
     count, previous, covered, problem = 0, GENESIS, 0, ""
@@ -147,7 +148,7 @@ def verify(connection: sqlite3.Connection, identity: bytes = b"") -> AuditVerdic
         elif (checkpoint := signed.get(number)) is not None:
             if checkpoint.audit_head != digest:
                 problem = f"row {number} is not the one that the custodian signed"
-            elif identity not in {b"", checkpoint.identity} or not _holds(checkpoint):
+            elif (identities and checkpoint.identity not in identities) or not _holds(checkpoint):
                 problem = f"the checkpoint at row {number} does not verify"
             covered = number
         if problem:

@@ -43,7 +43,7 @@ from daemon.shares import audit, rows, schema
 from daemon.values import Channel, MessageHash, PartyId, PublicKey, SessionId, ShareId, ShareType, Signature, now
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
     from pathlib import Path
 
 
@@ -752,12 +752,12 @@ class Store:
         """Store a signed head."""
         await self.write(lambda connection: audit.keep_checkpoint(connection, checkpoint))
 
-    async def verify_audit(self, identity: bytes) -> audit.AuditVerdict:
+    async def verify_audit(self, identities: Collection[bytes]) -> audit.AuditVerdict:
         """Go over the whole log; arguments as in `audit.verify`."""
 
         def act() -> audit.AuditVerdict:
             with closing(connect(self._path)) as connection:  # of its own: a long log must not hold up other readers
-                return _read(connection, lambda connection: audit.verify(connection, identity))
+                return _read(connection, lambda connection: audit.verify(connection, identities))
 
         return await trio.to_thread.run_sync(act)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from hsm import Pin, PinLatch, SealHeader, Token, TokenSettings, open_token
 from hsm._direct import ffi
+from hsm.keys import CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, Objects
 
 ROOT = Path(__file__).parents[2]
 SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
@@ -73,6 +74,15 @@ def copy_token(token: SoftToken, directory: Path) -> SoftToken:
     conf = directory / "softhsm2.conf"
     conf.write_text(conf.read_text().replace(str(token.directory), str(directory)))
     return SoftToken(directory, token.label)
+
+
+def lose_identity(token: Token) -> None:
+    """Let the identity key be gone, as on a token that was given the KEK alone."""
+    with token._connected().bench() as (bench, _):
+        objects = Objects(bench.module, bench.session)
+        for kind in (CKO_PUBLIC_KEY, CKO_PRIVATE_KEY):
+            for handle in objects.find(kind, TokenSettings.identity_label):
+                objects.destroy(handle)
 
 
 HEADER = SealHeader(

@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from hsm import ModuleLost, NotConforming, Pin, Token, TokenLost, TokenSettings
 from hsm.connection import Connection
+from hsm.keys import CKO_SECRET_KEY, Objects
 from hsm.signing import P256_ORDER
-from tests.hsm.soft import SOFTHSM, SoftToken, make_token
+from tests.hsm.soft import HEADER, SOFTHSM, Memory, SoftToken, lose_identity, make_token
 
 
 def verify(public: bytes, digest: bytes, signature: bytes) -> None:
@@ -36,6 +37,35 @@ def test_keys_are_made_once_and_sign(provider_token: Token) -> None:
         provider_token.create_keys()
     provider_token.reconnect()
     assert provider_token.status() == status
+
+
+def test_beside_a_kek_the_keys_that_are_missing_are_made(token: Token) -> None:
+    """What came from another token stays: it opens what was sealed there."""
+    before = token.status()
+    blob = token.seal(Memory(b"share"), HEADER)
+    lose_identity(token)
+    token.reconnect()
+    assert token.status().identity_public is None
+    token.create_keys()
+    after = token.status()
+    assert after.identity_public not in {None, before.identity_public}
+    assert (after.kek_versions, after.backup_public) == (before.kek_versions, before.backup_public)
+    opened = token.open(blob, HEADER, Memory)
+    assert isinstance(opened, Memory)
+    assert opened.content == b"share"
+
+
+def test_beside_signing_keys_no_kek_is_made(token: Token) -> None:
+    """It would seal beside shares that it does not open."""
+    with token._connected().bench() as (bench, _):
+        objects = Objects(bench.module, bench.session)
+        (kek,) = objects.find(CKO_SECRET_KEY, TokenSettings.kek_label)
+        objects.destroy(kek)
+    token.reconnect()
+    before = token.status()
+    with pytest.raises(NotConforming, match="no KEK"):
+        token.create_keys()
+    assert token.status() == before
 
 
 @pytest.mark.parametrize("length", [0, 31, 33, 64])

@@ -49,6 +49,7 @@ LOCAL = {
     "peers add",
     "peers replace",
     "peers remove",
+    "peers renew",
     "peers verify",
     "peers sign-succession",
     "hsm init",

@@ -86,6 +86,7 @@ def copy_committee(committee: Committee, directory: Path) -> Committee:
     return replace(
         committee,
         nodes=nodes,
+        pins=dict(committee.pins),
         shares=dict(committee.shares),
         plain=dict(committee.plain),
         prepared={name: list(rows) for name, rows in committee.prepared.items()},

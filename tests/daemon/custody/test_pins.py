@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from daemon.custody import pins
 from daemon.custody.refusal import Refusal
+from daemon.custody.state import Peering
 from daemon.custody.wire import Pin, SignedPins
 
 
@@ -128,7 +129,7 @@ def test_signatures_have_one_form() -> None:
 
 @pytest.fixture
 def book(tmp_path: Path) -> pins.PinBook:
-    return pins.PinBook(tmp_path, lambda: 0)
+    return pins.PinBook(tmp_path, Peering)
 
 
 def test_numbers_grow_by_one(book: pins.PinBook) -> None:
@@ -152,7 +153,7 @@ def test_a_second_list_of_one_number_is_refused(book: pins.PinBook) -> None:
 
 
 def test_what_the_chain_has_seen_counts_too(tmp_path: Path) -> None:
-    book = pins.PinBook(tmp_path, lambda: 5)
+    book = pins.PinBook(tmp_path, lambda: Peering(5))
     with pytest.raises(Refusal, match="list 5 of pins was signed"):
         book.newest(OWN.public)
     body = pins.encode_list(4, PINS)
@@ -180,6 +181,76 @@ def test_a_damaged_file_is_refused(book: pins.PinBook, tmp_path: Path, damage: C
         book.newest(OWN.public)
     with pytest.raises(Refusal):
         book.sign(PINS, OWN.public, OWN.sign)
+
+
+NEXT = Identity()
+"""Our identity key after OWN."""
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> pins.PinBook:
+    """Two lists, the chain has seen the first; then our identity key has changed."""
+    before = pins.PinBook(tmp_path, Peering)
+    before.sign(PINS[:1], OWN.public, OWN.sign)
+    before.sign(PINS, OWN.public, OWN.sign)
+    return pins.PinBook(tmp_path, lambda: Peering(1, (OWN.public, NEXT.public)))
+
+
+def test_a_list_of_an_earlier_identity_key_is_for_renewing_alone(changed: pins.PinBook) -> None:
+    old = changed.newest(OWN.public)
+    assert old is not None
+    uses: tuple[Callable[[], object], ...] = (
+        lambda: changed.newest(NEXT.public),
+        lambda: changed.check(old.signed, NEXT.public),
+        lambda: changed.sign(PINS, NEXT.public, NEXT.sign),
+    )
+    for use in uses:
+        with pytest.raises(Refusal, match="earlier identity key of ours; `tssctl peers renew`"):
+            use()
+    assert "tssctl peers renew" in changed.problem(NEXT.public)
+    renewed = changed.renew(NEXT.public, NEXT.sign)
+    assert (renewed.number, renewed.pins) == (3, PINS)
+    assert changed.renew(NEXT.public, NEXT.sign) == renewed == changed.newest(NEXT.public)
+    assert changed.problem(NEXT.public) == ""
+    assert changed.sign(PINS[:1], NEXT.public, NEXT.sign).number == 4
+    # Whoever still has the old key, and tssd, shows no list of his own any more, whatever its number.
+    body = pins.encode_list(99, PINS)
+    with pytest.raises(Refusal, match="not signed by our identity key; `tssctl peers verify`"):
+        changed.check(SignedPins(body=body, signature=OWN.sign(pins.tagged("tssd/1/pins", body))), NEXT.public)
+
+
+def put(directory: Path, number: int, identity: Identity) -> None:
+    body = pins.encode_list(number, PINS)
+    signed = SignedPins(body=body, signature=identity.sign(pins.tagged("tssd/1/pins", body)))
+    (directory / "pins").write_bytes(msgspec.msgpack.encode(signed))
+
+
+@pytest.mark.parametrize("what", ["a stranger's", "older", "damaged", "gone"])
+def test_what_does_not_verify_is_not_renewed_but_an_empty_list_may_be_begun(tmp_path: Path, what: str) -> None:
+    book = pins.PinBook(tmp_path, lambda: Peering(5, (OWN.public, NEXT.public)))
+    if what == "a stranger's":
+        put(tmp_path, 7, BOB)
+    elif what == "older":
+        put(tmp_path, 4, OWN)
+    elif what == "damaged":
+        (tmp_path / "pins").write_bytes(b"\x92")
+    with pytest.raises(Refusal) as refused:
+        book.renew(NEXT.public, NEXT.sign)
+    assert "tssctl peers renew --empty" in refused.value.message
+    begun = book.begin_anew(NEXT.public, NEXT.sign)
+    assert (begun.number, begun.pins) == (6, ())
+    assert book.newest(NEXT.public) == begun
+    assert book.sign(PINS, NEXT.public, NEXT.sign).number == 7
+
+
+def test_an_empty_list_takes_the_number_after_the_newest(changed: pins.PinBook) -> None:
+    begun = changed.begin_anew(NEXT.public, NEXT.sign)
+    assert (begun.number, begun.pins) == (3, ())
+
+
+def test_there_is_nothing_to_renew_before_the_first_list(book: pins.PinBook) -> None:
+    with pytest.raises(Refusal, match="`tssctl peers add`"):
+        book.renew(OWN.public, OWN.sign)
 
 
 def test_another_tags_signature_is_no_list(book: pins.PinBook) -> None:

@@ -60,7 +60,7 @@ def test_everything_is_there_after_a_restart(filled: Path) -> None:
         assert state.is_revoked("share-2")
         assert not state.is_revoked("share-1")
         assert state.is_spent("prepared-1")
-        assert state.seen_pins() == 7
+        assert state.recall().pins_number == 7
         assert state.recovery == b"\1" * 32
         with pytest.raises(Revoked):
             state.use(signing("share-2"), **MANY)
@@ -178,7 +178,7 @@ def test_rewriting_keeps_everything(filled: Path, monkeypatch: pytest.MonkeyPatc
         assert state.position() == position
         assert state.is_revoked("share-2")
         assert state.is_spent("prepared-1")
-        assert state.seen_pins() == 7
+        assert state.recall().pins_number == 7
         with pytest.raises(RateExceeded):
             state.use(signing(), per_minute=31, per_hour=10**6)
 
@@ -259,6 +259,10 @@ def test_the_identity_key_stays_unless_an_operator_names_another(directory: Path
     with State(directory) as state:
         assert state.count == 2
         state.admit_identity(second)
+        # Whoever else reads it, while it is ours.
+        assert module.read_peering(directory) == state.recall() == module.Peering(0, (first, second))
+        state._rewrite()
+        assert module.read_peering(directory) == state.recall()
         with pytest.raises(StateRefused, match="bring the right token back"):
             state.admit_identity(first)
         (directory / "identity").write_text("nonsense")
@@ -396,8 +400,8 @@ def test_a_kill_at_any_point_loses_nothing_that_was_answered(
         (lambda s: s.revoke("share-2"), lambda s: s.is_revoked("share-2")),
         (lambda s: s.spend("prepared-1"), lambda s: s.is_spent("prepared-1")),
         (lambda s: s.confirm(bytes(16), "alice-server"), lambda s: s.is_confirmed(bytes(16), "alice-server")),
-        (lambda s: s.see_pins(7), lambda s: s.seen_pins() == 7),
-        (lambda s: s.admit_identity(b"\2" * 33), lambda s: s._identity == b"\2" * 33),
+        (lambda s: s.see_pins(7), lambda s: s.recall().pins_number == 7),
+        (lambda s: s.admit_identity(b"\2" * 33), lambda s: s.recall().identity == b"\2" * 33),
         (lambda s: s.succeed("a-b", b"key", 1), lambda s: s.newest_generation("a-b", b"key") == 1),
         (lambda s: s.use(signing(), **MANY), lambda s: len(s._signings) == 1),
         (lambda s: s.append(RecoveryKey(fingerprint=b"\1" * 32)), lambda s: s.recovery == b"\1" * 32),

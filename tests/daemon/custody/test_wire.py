@@ -61,6 +61,8 @@ BYTES = {
         "token_serial": PUBLIC,
         "token_model": PUBLIC,
         "identity": PUBLIC,
+        "earlier_identities": PUBLIC,
+        "pins_problem": PUBLIC,
         "chain_head": DIGEST,
     },
     "PlainMessage": {"to": PUBLIC, "data": PLAIN},

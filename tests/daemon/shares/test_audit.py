@@ -57,7 +57,7 @@ def log(tmp_path: Path) -> sqlite3.Connection:
 
 
 def test_a_whole_log(log: sqlite3.Connection) -> None:
-    verdict = audit.verify(log, key_of(IDENTITY))
+    verdict = audit.verify(log, {key_of(IDENTITY)})
     assert verdict == audit.AuditVerdict(whole=True, rows=9, checkpoints=1, last_checkpoint=6, problem="")
 
 
@@ -105,7 +105,8 @@ def test_a_checkpoint_signed_by_somebody_else(log: sqlite3.Connection) -> None:
     stranger = ec.derive_private_key(8, ec.SECP256R1())
     audit.keep_checkpoint(log, checkpoint(log, stranger))
     assert audit.verify(log).whole  # nobody told us whose it must be
-    assert "checkpoint at row 9 does not verify" in audit.verify(log, key_of(IDENTITY)).problem
+    assert "checkpoint at row 9 does not verify" in audit.verify(log, {key_of(IDENTITY)}).problem
+    assert audit.verify(log, {key_of(IDENTITY), key_of(stranger)}).whole  # an identity key of ours before this one
 
 
 @pytest.mark.parametrize("column", ["audit_head", "chain_count", "chain_head", "signature", "identity"])
