@@ -41,13 +41,16 @@ def load_pins(database: Path) -> wire.SignedPins | None:
 
 
 def store_pins(database: Path, pins: wire.Pins, actor: str = "operator") -> None:
-    """Leave a list that a custodian has just signed in a store.
+    """Leave a list in a store that a custodian has just signed, or knows for the newest.
+
+    One with a higher number is of no use then, and goes: it is from before lists were lost, and begun anew.
 
     Raises:
         Refused: The file is another program's database, or a newer tssd's.
     """
     with closing(connect(database)) as connection:
         connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DELETE FROM peers WHERE number > ?", (pins.number,))
         keep_pins(connection, pins)
         audit.append(connection, actor, "pins-stored", {"pins": pins.number})
         connection.execute("COMMIT")

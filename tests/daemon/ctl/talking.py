@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 
 from daemon.ctl.__main__ import main
@@ -35,6 +36,8 @@ def tssctl(capsys: pytest.CaptureFixture[str], *arguments: str) -> Told:
         main(arguments)
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else 0 if left.code is None else 1
+    finally:
+        structlog.reset_defaults()  # it silences the whole process, which is the tests' here
     printed = capsys.readouterr()
     return Told(code, printed.out, printed.err)
 

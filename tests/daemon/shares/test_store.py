@@ -23,6 +23,7 @@ from daemon.errors import (
     UnknownSession,
     UnknownShare,
 )
+from daemon.network.peers import load_pins, store_pins
 from daemon.session import SessionStatus, SessionType, Step
 from daemon.share import ShareStatus
 from daemon.shares import schema
@@ -411,6 +412,14 @@ async def test_the_newest_pin_list_counts(store: Store) -> None:
         signed = wire.SignedPins(body=b"body%d" % number, signature=b"s")
         await store.add_pins(wire.Pins(number=number, pins=(), signed=signed), "uid:0", "peer-succeeded")
     assert (await store.pins()) == wire.SignedPins(body=b"body2", signature=b"s")
+
+
+async def test_a_list_begun_anew_is_the_newest(store: Store, tmp_path: Path) -> None:
+    """Its number may be one that a lost list had, which the custodian takes no more."""
+    lists = [wire.SignedPins(body=body, signature=b"s") for body in (b"lost", b"anew")]
+    await store.add_pins(wire.Pins(number=7, pins=(), signed=lists[0]), "uid:0", "peer-succeeded")
+    store_pins(tmp_path / "tssd.db", wire.Pins(number=6, pins=(), signed=lists[1]))
+    assert await store.pins() == load_pins(tmp_path / "tssd.db") == lists[1]
 
 
 async def test_what_left_the_outbox_does_not_leave_again(store: Store) -> None:
