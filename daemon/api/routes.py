@@ -248,7 +248,7 @@ async def list_events(query: Annotated[NumberedQuery, Query()], desk: At) -> Eve
 
 @viewing.get("/peers")
 async def list_peers(desk: At) -> PeerList:
-    """Our identity and the pinned nodes. Pins are made by `tssctl peer`, on the operator's terminal."""
+    """Our identity and the pinned nodes. Pins are made by `tssctl peers`, on the operator's terminal."""
     return PeerList.of(await desk.peers())
 
 

@@ -1,8 +1,10 @@
-"""What comes back after a restart, what does not, and what is said of a peer that is not pinned any more."""
+"""What comes back after a restart, what does not; peers that are not pinned any more, and keys that have changed."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +15,7 @@ import trio
 from daemon.custody.wire import EditPins, Pins
 from daemon.network.peers import store_pins
 from localnet.coordinator import Invitation
+from tests.daemon.ctl.talking import tssctl
 from tests.end_to_end.hostile import (
     STALL_SECONDS,
     Arena,
@@ -24,12 +27,17 @@ from tests.end_to_end.hostile import (
     is_told,
     read_logs,
 )
+from tests.end_to_end.prepared import opened
 from tests.end_to_end.running import PARTIES
+from tests.hsm.soft import lose_identity
 from tests.tss_cffi.channel.independent import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
+    from localnet.net import Net
+    from localnet.party import Party
     from localnet.router import Delivery
 
 HASH: Final = "5a" * 32
@@ -180,3 +188,78 @@ def test_a_peer_with_another_key_than_the_pinned_one_is_named_with_what_to_do(ne
     assert {end.reason for end in ends.values()} <= {"overdue", "aborted"}
     network.running.call(edit, network, PARTIES[0], "replace", identity)
     network.signs()
+
+
+class Operators:
+    """Runs tssctl for any party."""
+
+    def __init__(self, net: Net, capsys: pytest.CaptureFixture[str]) -> None:
+        self._net = net
+        self._capsys = capsys
+
+    def json(self, party_id: str, *words: str, config: Path | None = None) -> Any:  # noqa: ANN401  JSON
+        party = self._net.parties[party_id]
+        told = tssctl(
+            self._capsys, "--socket", str(party.socket), "--config", str(config or party.config), *words, "--json"
+        )
+        assert told.err == ""
+        return json.loads(told.out)
+
+
+def kept(party: Party, directory: Path) -> Path:
+    """The HSM as it is, beside one to come: a configuration with which an operator reaches it."""
+    shutil.copytree(party.directory / "token", directory / "token")
+    for file, content in (
+        (directory / "token" / "softhsm2.conf", (party.directory / "token" / "softhsm2.conf").read_text()),
+        (directory / "config.toml", party.config.read_text()),
+    ):
+        file.write_text(content.replace(str(party.directory / "token"), str(directory / "token")))
+    return directory / "config.toml"
+
+
+@pytest.mark.parametrize("how", ["succession", "pinned anew after an HSM was lost"])
+def test_a_changed_identity_signs_again_with_the_shares_it_had(
+    network: Arena, how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The new token has the KEK of the one before, for that is what shares are sealed to, and another identity key."""
+    net, call = network.net, network.running.call
+    operators, victim = Operators(net, capsys), net.parties[VICTIM]
+    call(victim.stop)
+    before = kept(victim, tmp_path)
+    with opened(victim) as token:
+        lose_identity(token)
+    identity = operators.json(VICTIM, "hsm", "init")["identity"]
+    assert identity != victim.identity.hex()
+    call(victim.start)
+    ready = call(asked, victim, "/mpc-party/ready")
+    assert (ready["ready"], len(ready["reasons"])) == (False, 1)
+    assert "`tssctl peers renew`" in ready["reasons"][0]
+    made = net.coordinator.create_signing(network.public_key, PARTIES, HASH)
+    alone = Invitation(made.session_id, {VICTIM: made.join_tokens[VICTIM]})
+    ends = call(hold, net, alone, "signing", {"messageHash": HASH, "publicKey": network.public_key})
+    assert (ends[VICTIM].status, ends[VICTIM].reason) == ("failed", "refused")
+    assert ready["reasons"][0] in ends[VICTIM].message
+
+    renewed = operators.json(VICTIM, "peers", "renew")
+    assert {peer["identity"] for peer in renewed["peers"]} == {
+        net.parties[party].identity.hex() for party in set(PARTIES) - {VICTIM}
+    }
+    assert operators.json(VICTIM, "peers", "list")["number"] == renewed["number"]
+    statement = ""
+    if how == "succession":
+        statement = operators.json(VICTIM, "peers", "sign-succession", identity, config=before)["statement"]
+    for party in set(PARTIES) - {VICTIM}:
+        if statement:
+            told = operators.json(party, "peers", "succeed", statement)
+        else:
+            told = operators.json(party, "peers", "replace", VICTIM, identity, "--yes")
+        assert identity in {peer["identity"] for peer in told["peers"]}
+    victim.identity = bytes.fromhex(identity)
+    network.signs()
+    assert call(asked, victim, "/mpc-party/ready")["ready"]
+    assert operators.json(VICTIM, "audit", "verify")["whole"]
+
+
+async def asked(party: Party, path: str) -> Any:  # noqa: ANN401  JSON
+    async with party.client() as client:
+        return (await client.get(path)).json()
