@@ -13,7 +13,6 @@ from tests.tss_cffi import seeded
 from tests.tss_cffi.protobuf import Wire
 from tests.tss_cffi.seeded import core, ffi, lib
 from tests.tss_cffi.table import Posted, close, hold, seat_signing
-from tests.tss_cffi.test_faults_signing import ANSWER, Stage, answering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,11 +112,3 @@ def test_sums_of_u_and_t_at_infinity_release_no_signature_share(recorded: Record
     )
     assert faults[HONEST] == core.Fault("inconsistent", 9, (), "the sums of U and T differ")
     assert said(log, "signing.SignRound9Message") == []
-
-
-def test_a_plaintext_below_zero_names_its_sender(recorded: Recorded) -> None:
-    # Within what Bob's proof allows. tss-lib takes it modulo N, and finds a signature that nobody is to blame for.
-    stage = Stage(core.Protocol.GG18_V3, recorded(core.Protocol.GG18_V3, 2, 2))
-    choices = {"x": 1, "y": -2 * gg18.Q, "gamma": gg18.Q**6}
-    found = stage.blamed({ANSWER: answering(stage, with_check=False, choices=choices)})
-    assert found == core.Fault("decryption", 3, (EVIL,), "c1: decrypts beyond q^6")

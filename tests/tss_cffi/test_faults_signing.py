@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -354,12 +354,27 @@ def test_bob_proof_with_u_at_infinity(stage: Stage) -> None:
     assert stage.blamed({ANSWER: change}) == bob_fault(with_check=True)
 
 
-@CHECKED
-def test_a_plaintext_beyond_q6(stage: Stage, *, with_check: bool) -> None:
-    # Every range of the proof holds, and still the product overflows what an honest answer can be.
-    change = answering(stage, with_check=with_check, choices={"y": Q**6, "gamma": Q**5})
-    detail = f"c{2 if with_check else 1}: decrypts beyond q^6"
-    assert stage.blamed({ANSWER: change}) == fault("decryption", 3, detail)
+def paillier_open(save: Mapping[str, Any], c: int) -> int:
+    p, q = save["PaillierSK"]["P"], save["PaillierSK"]["Q"]
+    n, order = p * q, (p - 1) * (q - 1)
+    return int((pow(c, order, n * n) - 1) // n * pow(order, -1, n) % n)
+
+
+@pytest.mark.parametrize("edge", [-(Q**6), -(Q**3), 0, Q**6], ids=["far-below-0", "below-0", "above-0", "q6"])
+def test_where_an_answer_decrypts_to_shows_in_nothing(stage: Stage, edge: int) -> None:
+    # The same y modulo q, anywhere that the proof allows: whoever learns from our going on whether a product is beyond
+    # some edge, 0 or another, learns how our k compares with a number of its choice.
+    def change(wire: Wire, to: int) -> Wire:
+        save = stage.saves[to]
+        k, product = paillier_open(save, stage.said(to, ASK).number(1)), paillier_open(save, wire.number(2))
+        choices = {"y": (product - k * stage.w(EVIL)) % Q + edge, "gamma": Q**7 - 1 if edge < 0 else Q**5}
+        changed = answering(stage, with_check=True, choices=choices)(wire, to)
+        assert changed is not None
+        signed = paillier_open(save, changed.number(2))
+        assert (signed if edge >= 0 else signed - stage.n(to)) // Q**3 == edge // Q**3
+        return changed
+
+    assert stage.play({ANSWER: change}) == {}
 
 
 @CHECKED

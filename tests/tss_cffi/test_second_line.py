@@ -74,3 +74,15 @@ def test_moduli_that_are_short_or_have_a_small_factor(verify: Callable[[Sequence
     good = [paillier(PRIME_1024, other), mod(PRIME_1024, other), fac(PRIME_1024, other)]
     bad = [paillier(3, PRIME_2047), mod(PRIME_1024, PRIME_1023), fac(PRIME_1024, PRIME_1023)]
     assert verify([*good, *bad]) == [True] * len(good) + [False] * len(bad)
+
+
+def test_plaintexts_that_no_answer_can_have(verify: Callable[[Sequence[Case]], list[bool]]) -> None:
+    key = vectors.pre_parameters()[0]["PaillierSK"]
+    n, edge = key["P"] * key["Q"], 2 * gg18.Q**7
+
+    def plaintext(signed: int) -> Case:
+        return 3, n, [signed % n, signed % gg18.Q]
+
+    good = [0, 1, gg18.Q + 1, gg18.Q**6, edge - 1, -1, -gg18.Q, 5 - gg18.Q**7, 1 - edge]
+    bad = [edge, edge + 1, n // 2, -edge, -edge - 1]
+    assert verify([plaintext(signed) for signed in [*good, *bad]]) == [True] * len(good) + [False] * len(bad)

@@ -1,8 +1,8 @@
 /* Verifiers asked directly, about what another check refuses before they are asked in a ceremony.
  *
- * Arguments: tss-lib's pre-parameters as JSON, whose ring is the verifier's, and a file of cases: u8 proof (0 Paillier key, 1 mod, 2 fac),
- * u16 length of N, N, u16 parts, and of each part u16 length, bytes. The prover has seat 2; the key is the generator; the context "session".
- * Prints for each case 1 where the proof verifies, else 0. */
+ * Arguments: tss-lib's pre-parameters as JSON, whose ring is the verifier's, and a file of cases: u8 proof (0 Paillier key, 1 mod, 2 fac;
+ * 3: no proof, but the plaintext of an answer in signing, and what it is modulo q), u16 length of N, N, u16 parts, and of each part u16
+ * length, bytes. The prover has seat 2; the key is the generator; the context "session". Prints for each case 1 where it is accepted, else 0. */
 
 #include "tss.c"
 
@@ -32,6 +32,15 @@ typedef struct second_line {
     ring_private ring;
 } second_line;
 
+static bool plaintext_is(const span *parts, const modulus *n) {
+    BIG(plain, N_BITS);
+    BIG(expected, N_BITS);
+    scalar found, wanted;
+    CHECK(big_from_bytes(plain, parts[0].at, parts[0].len) && big_from_bytes(expected, parts[1].at, parts[1].len));
+    scalar_set_big(&wanted, expected);
+    return signing_plaintext(&found, plain, modulus_value(n)) && scalar_equal(&found, &wanted);
+}
+
 static bool verify_one(const second_line *line, uint8_t proof, const gg18_public *theirs, const span *parts) {
     const gg18_tag tag = {.bytes = "session", .len = 7};
     modulus n;
@@ -41,8 +50,10 @@ static bool verify_one(const second_line *line, uint8_t proof, const gg18_public
         return paillier_verify(parts, 2, curve_generator(), &n);
     case 1:
         return mod_verify(parts, tag, &n);
-    default:
+    case 2:
         return fac_verify(parts, tag, theirs, &line->ring, &line->own.public_);
+    default:
+        return plaintext_is(parts, &n);
     }
 }
 

@@ -299,13 +299,30 @@ static bool signing_round_2(tss_party *party) {
 
 /* ---- Round 3: theta ---- */
 
+/* r = the plaintext of an answer mod q: a number modulo N is read as the one between -N/2 and N/2. Bob's proof lets his y lie anywhere
+ * in +-q^7 (GG18 appendix A.2, with the bound of tss-lib). Whether k x + y is below 0, or above any edge in that range, tells about k, so
+ * nothing may depend on it: false where it is further from 0 than any answer whose proof verifies, 2 q^7 < N/2. */
+static bool signing_plaintext(scalar *r, big plain, big n) {
+    BIG(distance, N_BITS);
+    BIG(bound, 7 * Q_BITS + 1);
+    big_sub(distance, n, plain);
+    const uint64_t negative = big_less(distance, plain);
+    big_select(distance, distance, plain, negative);
+    scalar opposite;
+    scalar_set_big(r, distance);
+    scalar_negate(&opposite, r);
+    scalar_select(r, &opposite, r, negative);
+    order_power(bound, 7);
+    big_add(bound, bound, bound);
+    return decided(big_less(distance, bound));
+}
+
 /* One answer to our question: add the decrypted part to *sum. */
 static void signing_check_answer(
     const tss_party *party, size_t j, signing_blame *b, scalar *sum, span c_part, const span *proof, const point *X) {
     const signing *s = party->state;
     BIG(c, NN_BITS);
     BIG(plain, N_BITS);
-    BIG(bound, 6 * Q_BITS);
     if (!big_from_bytes(c, c_part.at, c_part.len)
         || !paillier_is_ciphertext_var(c, modulus_value(&s->key.n.n), modulus_value(&s->key.nn))) {
         blame(b, j, TSS_REASON_MALFORMED, X == NULL ? "c1: not a ciphertext" : "c2: not a ciphertext");
@@ -317,13 +334,11 @@ static void signing_check_answer(
         blame(b, j, TSS_REASON_PROOF, X == NULL ? "proof_bob: does not verify" : "proof_bob_wc: does not verify");
         return;
     }
-    order_power(bound, 6);
-    if (!decided(big_less(plain, bound))) {
-        blame(b, j, TSS_REASON_DECRYPTION, X == NULL ? "c1: decrypts beyond q^6" : "c2: decrypts beyond q^6");
+    scalar part;
+    if (!signing_plaintext(&part, plain, modulus_value(&s->key.n.n))) {
+        blame(b, j, TSS_REASON_DECRYPTION, X == NULL ? "c1: decrypts beyond 2 q^7" : "c2: decrypts beyond 2 q^7");
         return;
     }
-    scalar part;
-    scalar_set_big(&part, plain);
     scalar_add(sum, sum, &part);
 }
 
