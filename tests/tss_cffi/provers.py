@@ -26,6 +26,7 @@ from tests.interop.gg18 import (
     jacobi,
     mul,
     paillier_challenges,
+    power,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ Shift = dict[int, int]
 def _powers(base: int, order: int, n: int) -> tuple[list[int], list[int]]:
     """Exponents and powers for one dln proof; the same ones do for all."""
     exponents = [_DICE.randrange(order) for _ in range(DLN_ITERATIONS)]
-    return exponents, [pow(base, each, n) for each in exponents]
+    return exponents, [power(base, each, n) for each in exponents]
 
 
 def _chosen(choices: Mapping[str, int], bounds: Mapping[str, int]) -> dict[str, int]:
@@ -91,7 +92,7 @@ def dln(
     shift = shift or {}
     a, powers = (list(each) for each in _powers(h1, order, n))
     for k, exponent in (exponents or {}).items():
-        a[k], powers[k] = exponent, pow(h1, exponent, n)
+        a[k], powers[k] = exponent, power(h1, exponent, n)
     alpha = _shifted(powers, shift, 1)
     hashed = (h1, h2, n, *hashed_as(alpha))
     c = hash_ints(*hashed) if tag is None else hash_tagged(tag, *hashed)
@@ -107,14 +108,14 @@ def dln(
 def _fourth_root(y: int, p: int) -> int | None:
     """Modulo a prime p = 3 mod 4 or p = 5 mod 8: the root that is a square itself, if there is one."""
     if p % 4 == 3:  # every square is a fourth power
-        return pow(y, ((p + 1) // 4) ** 2, p) if jacobi(y, p) != -1 else None
-    return pow(y, pow(4, -1, (p - 1) // 4), p) if pow(y, (p - 1) // 4, p) == 1 else None
+        return power(y, ((p + 1) // 4) ** 2, p) if jacobi(y, p) != -1 else None
+    return power(y, pow(4, -1, (p - 1) // 4), p) if power(y, (p - 1) // 4, p) == 1 else None
 
 
-def _lifted_root(y: int, p: int, power: int) -> int | None:
+def _lifted_root(y: int, p: int, exponent: int) -> int | None:
     """A fourth root modulo p or its square."""
     root = _fourth_root(y % p, p)
-    if root is None or power == 1:
+    if root is None or exponent == 1:
         return root
     return (root - (root**4 - y) * pow(4 * root**3, -1, p * p)) % (p * p)
 
@@ -143,7 +144,7 @@ def _mod(ctx: bytes, primes: tuple[int, ...], w: int | None, w_shift: int) -> li
         ys.append(y)
         for a_k, b_k in ((0, 0), (1, 0), (0, 1), (1, 1)):
             square = pow(-1, a_k) * pow(w, b_k) * y % n
-            roots = [_lifted_root(square, p, power) for p, power in factors.items()]
+            roots = [_lifted_root(square, p, exponent) for p, exponent in factors.items()]
             residues = [root for root in roots if root is not None]
             if len(residues) == len(roots) and (w % primes[0] or b_k):
                 xs.append(_crt(residues, powers))
@@ -156,7 +157,7 @@ def _mod(ctx: bytes, primes: tuple[int, ...], w: int | None, w_shift: int) -> li
     except ValueError:  # N shares a factor with phi: next to nothing has an N-th root
         zs = ys
     else:
-        zs = [_crt([pow(y, nth, q) for q in powers], powers) for y in ys]
+        zs = [_crt([power(y, nth, q) for q in powers], powers) for y in ys]
     return [w, *xs, a, b, *zs]
 
 
@@ -170,7 +171,7 @@ def mod_of_prime(ctx: bytes, p: int) -> list[int]:
         ys.append(y)
         a |= (jacobi(y, p) == -1) << k
         xs.append(_fourth_root(y if jacobi(y, p) == 1 else -y % p, p) or 0)
-    return [w, *xs, a, 1 << MOD_ITERATIONS, *(pow(y, pow(p, -1, p - 1), p) for y in ys)]
+    return [w, *xs, a, 1 << MOD_ITERATIONS, *(power(y, pow(p, -1, p - 1), p) for y in ys)]
 
 
 def fac(
@@ -188,7 +189,7 @@ def fac(
             big_q,
             ring.commit(made["alpha"], made["x"]),
             ring.commit(made["beta"], made["y"]),
-            pow(big_q, made["alpha"], nc) * pow(ring.h2, made["r"], nc) % nc,
+            power(big_q, made["alpha"], nc) * power(ring.h2, made["r"], nc) % nc,
             made["sigma"],
         ],
         shift,
@@ -210,7 +211,7 @@ def paillier(k: int, p: int, q: int, y: Point, shift: Shift | None = None) -> li
     """N = p q is coprime to the order of its unit group."""
     n = p * q
     root = pow(n, -1, (p - 1) * (q - 1))
-    return _shifted([pow(x, root, n) for x in paillier_challenges(k, n, y)], shift or {})
+    return _shifted([power(x, root, n) for x in paillier_challenges(k, n, y)], shift or {})
 
 
 def range_alice(
@@ -221,11 +222,11 @@ def range_alice(
     bounds = {"m": Q, "r": n, "alpha": Q**3, "beta": n, "gamma": Q**3 * nt, "rho": Q * nt}
     made = _chosen(choices or {}, bounds)
     n2 = n * n
-    c = (1 + made.get("m_in_c", made["m"]) * n) * pow(made["r"], n, n2) % n2
+    c = (1 + made.get("m_in_c", made["m"]) * n) * power(made["r"], n, n2) % n2
     first = _shifted(
         [
             ring.commit(made["m"], made["rho"]),
-            (1 + made["alpha"] * n) * pow(made["beta"], n, n2) % n2,
+            (1 + made["alpha"] * n) * power(made["beta"], n, n2) % n2,
             ring.commit(made["alpha"], made["gamma"]),
         ],
         shift,
@@ -233,7 +234,7 @@ def range_alice(
     hashed = (n, n + 1, *ring.prefix, c, *first)
     e = (hash_ints(*hashed) if ctx is None else hash_tagged(ctx, *hashed)) % Q
     responses = [
-        pow(made["r"], e, n) * made["beta"] % n,
+        power(made["r"], e, n) * made["beta"] % n,
         e * made["m"] + made["alpha"],
         e * made["rho"] + made["gamma"],
     ]
@@ -261,13 +262,13 @@ def bob(
     bounds |= {"rho": Q * nt, "sigma": Q * nt, "tau": Q**3 * nt, "rho_prime": Q**3 * nt}
     made = _chosen(choices or {}, bounds)
     x_in_c, y_in_c, gamma_in_v = (made.get(f"{a}_in_{b}", made[a]) for a, b in (("x", "c"), ("y", "c"), ("gamma", "v")))
-    c2 = pow(c1, x_in_c, n2) * (1 + y_in_c * n) * pow(made["r"], n, n2) % n2
+    c2 = power(c1, x_in_c, n2) * (1 + y_in_c * n) * power(made["r"], n, n2) % n2
     first = _shifted(
         [
             ring.commit(made["x"], made["rho"]),
             ring.commit(made["alpha"], made["rho_prime"]),
             ring.commit(made["y"], made["sigma"]),
-            pow(c1, made["alpha"], n2) * (1 + gamma_in_v * n) * pow(made["beta"], n, n2) % n2,
+            power(c1, made["alpha"], n2) * (1 + gamma_in_v * n) * power(made["beta"], n, n2) % n2,
             ring.commit(made["gamma"], made["tau"]),
         ],
         shift,
@@ -279,7 +280,7 @@ def bob(
         x = tuple(stated or mul(made["x"], G) or ())
     e = hash_tagged(ctx, n, n + 1, *ring.prefix, *x, c1, c2, *u, *first) % Q
     responses = [
-        pow(made["r"], e, n) * made["beta"] % n,
+        power(made["r"], e, n) * made["beta"] % n,
         e * made["x"] + made["alpha"],
         e * made["rho"] + made["rho_prime"],
         e * made["y"] + made["gamma"],
