@@ -118,6 +118,12 @@ def test_a_field_that_was_changed_on_purpose(ours: bytes, name: str) -> None:
     assert found == expected or not expected
 
 
+def test_an_alpha_without_inverse(ours: bytes) -> None:
+    changed = bytearray(ours[:-32])
+    changed[HEAD + 38 + 512 : HEAD + 38 + 768] = bytes(256)
+    assert refused_load(bytes(changed) + hashlib.sha256(changed).digest()) == "Alpha"
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_refused(ours: bytes, place: float, bit: int) -> None:
@@ -229,6 +235,7 @@ BENT: dict[str, tuple[Bend, str]] = {
     "germain P": (add("P", 2), "Beta"),
     "germain Q": (add("Q", 2), "Beta"),
     "germain P of 1024 bits": (add("P", 1 << 1023), "P"),
+    "germain P too short": (put("P", 3), "NTildei"),
     "germain Q of 1024 bits": (add("Q", 1 << 1023), "Q"),
     "x": (add("Xi", 1), "Xi"),
     "x longer than a modulus": (add("Xi", 1 << 2048), "Xi"),

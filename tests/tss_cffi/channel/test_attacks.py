@@ -102,6 +102,16 @@ def test_a_hello_that_states_another_ceremony_is_told_with_both_values(field: st
     seat.close()
 
 
+@pytest.mark.parametrize("name", ["public_key", "digest"])
+def test_a_hello_that_leaves_out_what_ours_has(name: str) -> None:
+    terms = signing_terms((1, 2))
+    seat = Seat(terms, 1)
+    seat.channel.receive(hello_of(dataclasses.replace(terms, **{name: b""})), 0)
+    assert fault_of(seat).reason == "hello-differs"
+    assert fault_of(seat).detail.endswith(f"ours {getattr(terms, name).hex()}, theirs none")
+    seat.close()
+
+
 @pytest.mark.parametrize("field", ["party id", "identity key"])
 def test_a_hello_of_another_sender_under_the_pinned_key(field: str) -> None:
     seat = Seat(signing_terms((1, 2)), 1)
