@@ -102,13 +102,17 @@ def test_a_hello_that_states_another_ceremony_is_told_with_both_values(field: st
     seat.close()
 
 
-@pytest.mark.parametrize("name", ["public_key", "digest"])
-def test_a_hello_that_leaves_out_what_ours_has(name: str) -> None:
+@pytest.mark.parametrize("field", ["public key", "message hash"])
+def test_a_hello_that_leaves_out_what_ours_has(field: str) -> None:
     terms = signing_terms((1, 2))
+    if field == "public key":
+        theirs, ours = dataclasses.replace(terms, public_key=b""), terms.public_key
+    else:
+        theirs, ours = dataclasses.replace(terms, digest=b""), terms.digest
     seat = Seat(terms, 1)
-    seat.channel.receive(hello_of(dataclasses.replace(terms, **{name: b""})), 0)
+    seat.channel.receive(hello_of(theirs), 0)
     assert fault_of(seat).reason == "hello-differs"
-    assert fault_of(seat).detail.endswith(f"ours {getattr(terms, name).hex()}, theirs none")
+    assert fault_of(seat).detail == f"{field}: ours {ours.hex()}, theirs none"
     seat.close()
 
 
