@@ -73,6 +73,21 @@ class Joined:
     index: int | None
 
 
+class _Body(httpx.AsyncByteStream):
+    """A request's body, whole. httpx's own is an asynchronous generator, which a cancelled request leaves open."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._pieces = iter((octets,))
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
 class Coordinator:
     """See the module. Made by `open_coordinator`; every method may be called by many tasks at once."""
 
@@ -130,9 +145,14 @@ class Coordinator:
 
     async def _exchange(self, method: str, path: str, body: dict[str, str] | None) -> bytes:
         """One request. What a refusal says is the coordinator's text: it goes into our message, shortened."""
+        content, headers = None, {}
+        if body is not None:
+            octets = msgspec.json.encode(body)
+            content = _Body(octets)
+            headers = {"Content-Type": "application/json", "Content-Length": str(len(octets))}
         try:
             with trio.fail_after(self._timeout_seconds):
-                async with self._client.stream(method, path, json=body) as response:
+                async with self._client.stream(method, path, content=content, headers=headers) as response:
                     answer = await _bounded(response)
         except trio.TooSlowError:
             raise Unreachable(f"the coordinator did not answer within {self._timeout_seconds:g} s") from None
