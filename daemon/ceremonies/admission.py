@@ -135,6 +135,8 @@ class Running:
     progressed_at: float = field(default_factory=trio.current_time)
     share_id: ShareId | None = None
     over: bool = False
+    gathering: bool = False
+    """Peers may still have to come, or to search for their primes: that is no stall for half of the session's time."""
     _total: trio.CancelScope = field(default_factory=trio.CancelScope)
     _stall: trio.CancelScope = field(default_factory=trio.CancelScope)
 
@@ -143,6 +145,13 @@ class Running:
         self.progressed_at = trio.current_time()
         if self._stall.deadline != math.inf:
             self._stall.deadline = self.progressed_at + self.stall_seconds
+            if self.gathering:
+                self._stall.deadline = max(self._stall.deadline, self._total.deadline - self.seconds / 2)
+
+    def gathered(self) -> None:
+        """Everybody has spoken: whoever is silent from now on stalls."""
+        self.gathering = False
+        self.progressed()
 
     def stop_clocks(self) -> float:
         """The protocol is over; what follows has bounds of its own. The seconds that were left."""
@@ -176,12 +185,12 @@ class Running:
         """
         self._total.deadline = trio.current_time() + self.seconds
         with self._total:
-            self.progressed_at = trio.current_time()
-            self._stall.deadline = self.progressed_at + self.stall_seconds
+            self._stall.deadline = self._total.deadline  # not stopped: `progressed` sets it
+            self.progressed()
             with self._stall:
                 await ceremony(self)
             if self._stall.cancelled_caught:
-                raise self._overdue(f"no progress for {self.stall_seconds:g} s")
+                raise self._overdue(f"no progress for {self._stall.deadline - self.progressed_at:.3g} s")
         if self._total.cancelled_caught:
             raise self._overdue(f"not finished within {self.seconds:g} s")
 
@@ -258,7 +267,12 @@ class Admission:
         limits = self._settings.limits
         seconds = limits.keygen_seconds if command.type is SessionType.KEYGEN else limits.signing_seconds
         running = Running(
-            session, caller, seconds, limits.stall_seconds, share_id=None if share is None else share.share_id
+            session,
+            caller,
+            seconds,
+            limits.stall_seconds,
+            share_id=None if share is None else share.share_id,
+            gathering=command.type is SessionType.KEYGEN,
         )
         self.running[command.session_id, command.party_id] = running
         return session, running

@@ -69,6 +69,8 @@ async def participate_keygen(command: ParticipateKeygen, running: Running, at: D
         )
         try:
             async with open_seat(at, running, stream, request, plain=channel is Channel.PLAIN) as exchange:
+                await exchange.until_all_spoke()
+                running.gathered()
                 await exchange.until("result")
                 left = running.stop_clocks()  # what follows has bounds of its own
                 share_id = await put_away(running, at, exchange, request)

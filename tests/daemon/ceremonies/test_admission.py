@@ -234,6 +234,31 @@ async def test_whoever_waits_says_for_what(template: Template, tmp_path: Path, c
         assert desk.admission.running == {}
 
 
+async def test_a_keygen_bears_a_peer_that_still_searches_its_primes(template: Template, tmp_path: Path) -> None:
+    """Until all have spoken no stall clock runs, whatever progress others make; then it does."""
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        made = committee.coordinator.create_keygen(list(PAIR), 2)
+        desk, session = committee.desks[ALICE], SessionId(made.session_id)
+        commands = {
+            name: replace(committee.keygen_command(made, name), parties=frozenset(map(PartyId, PAIR))) for name in PAIR
+        }
+        await desk.participate_keygen(commands[ALICE], CALLER)
+        running = desk.admission.running[session, PartyId(ALICE)]
+        with trio.fail_after(60):
+            while (await desk.session(session)).waits_for != ("bob-phone",):  # noqa: ASYNC110  live, nobody tells
+                await trio.sleep(0.05)
+        running.stall_seconds = 0.1
+        running.progressed()
+        await trio.sleep_until(trio.current_time() + 5 * running.stall_seconds)  # more than that clock allows
+        assert (await desk.session(session)).status is SessionStatus.IN_PROGRESS
+        running.stall_seconds = 2
+        committee.router.scripts[made.session_id] = lambda frame: (frame,) if frame.round_number < 2 else ()
+        await committee.desks[PAIR[1]].participate_keygen(commands[PAIR[1]], CALLER)
+        end = (await committee.ended(session, (ALICE,)))[ALICE]
+        assert end.status is SessionStatus.TIMEOUT
+        assert "keygen: no progress for 2 s; waiting for bob-phone" in end.error_message
+
+
 async def test_requests_without_expectations_where_they_are_allowed(template: Template, tmp_path: Path) -> None:
     tables = {"*": {"policy": {"require_expectations": False}}}
     async with open_committee(template, tmp_path, tables=tables, start=PAIR) as committee:

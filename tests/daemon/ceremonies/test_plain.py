@@ -58,6 +58,7 @@ async def test_a_lost_connection_costs_a_plain_ceremony_nothing(template: Templa
         ends = await committee.ended(session)
         assert {end.status for end in ends.values()} == {SessionStatus.COMPLETED}
         assert taken > 11
+        await committee.coordinator.outcome(str(session))
 
 
 async def test_a_committee_that_is_not_listed_is_sealed(template: Template, tmp_path: Path) -> None:
@@ -69,3 +70,4 @@ async def test_a_committee_that_is_not_listed_is_sealed(template: Template, tmp_
         for name, desk in committee.desks.items():
             share = await desk.store.active_share(PartyId(name), ends[name].public_key or PublicKey(b""))
             assert share.channel is Channel.SEALED
+        await committee.coordinator.outcome(str(session))
