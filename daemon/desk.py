@@ -14,9 +14,10 @@ from daemon.ceremonies.admission import Caller, ParticipateKeygen, ParticipateSi
 from daemon.ceremonies.keygen import participate_keygen
 from daemon.ceremonies.signing import participate_signing
 from daemon.custody import wire
-from daemon.errors import Refused, TokenLost
+from daemon.errors import Overdue, Refused, TokenLost
 from daemon.network.peers import Peers
 from daemon.readiness import Readiness
+from daemon.share import ShareStatus
 from daemon.shares.audit import AuditRow, AuditVerdict
 from daemon.values import now
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from daemon.network.router import Router
     from daemon.session import JournalEntry, Session, SessionStatus, SessionType
     from daemon.settings import Settings
-    from daemon.share import Share, ShareStatus
+    from daemon.share import Share
     from daemon.shares.reseal import Resealing
     from daemon.shares.store import Store
     from daemon.values import PartyId, PublicKey, SessionId, ShareId, ShareType
@@ -143,6 +144,25 @@ class Desk:
         await confirming.keep(self, share, row, statements)
         return await self._confirmations(share)
 
+    async def quarantine(self, share_id: ShareId, caller: Caller) -> Share:
+        """Wait no longer for peers that have not confirmed a pending share: it is set aside, its session is over.
+
+        Our own confirmation stands, and so does what the others have: nobody else hears of it.
+
+        Raises:
+            UnknownShare: There is none.
+            Refused: It is not pending.
+        """
+        share = await self.store.share(share_id)
+        if share.status is not ShareStatus.PENDING:
+            raise Refused(f"share {share_id} is {share.status}", "only a pending share can be given up")
+        missing = (await self._confirmations(share)).missing
+        await self.store.audited(caller.name, "quarantine-asked", {"shareId": str(share_id)})
+        waited = f"; waiting for {', '.join(missing)}" if missing else ""
+        error = Overdue(f"keygen: given up by {caller.name}{waited}", missing)
+        await confirming.give_up(self, share, error)
+        return await self.store.share(share_id)
+
     async def rotate_kek(self, caller: Caller) -> tuple[int, int]:
         """Make the next version of the KEK and reseal every share under it, in the background.
 
@@ -198,10 +218,13 @@ class Desk:
         return [self._live(session) for session in found]
 
     def follow(
-        self, session_id: SessionId, party_id: PartyId | None = None, after: int = 0
-    ) -> AsyncGenerator[JournalEntry]:
-        """A session's journal after a row, live, to the row that ends it. Raises UnknownSession. To be closed."""
-        return self.store.follow(session_id, party_id, after)
+        self, session_id: SessionId, party_id: PartyId | None = None, after: int = 0, *, pace: float = 0
+    ) -> AsyncGenerator[list[JournalEntry]]:
+        """A session's journal after a row, live, to the row that ends it. Raises UnknownSession. To be closed.
+
+        pace: seconds between two looks, at least; the end is told at once.
+        """
+        return self.store.follow(session_id, party_id, after, pace=pace)
 
     async def events(self, after: int = 0, limit: int = 100) -> list[Published]:
         """Domain events after a number, oldest first."""

@@ -24,7 +24,7 @@ class EventStream(Response):
 
     media_type: str | None = "text/event-stream"
 
-    def __init__(self, steps: AsyncGenerator[StepInfo, None]) -> None:
+    def __init__(self, steps: AsyncGenerator[list[StepInfo], None]) -> None:
         super().__init__(headers={"Cache-Control": "no-store"})
         self._steps = steps
 
@@ -53,8 +53,12 @@ class EventStream(Response):
 
             nursery.start_soon(watch)
             nursery.start_soon(beat)
-            async with aclosing(self._steps) as steps:
-                async for step in steps:
-                    await say(f"id: {step.number}\nevent: {step.step}\ndata: {step.model_dump_json(by_alias=True)}\n\n")
+            async with aclosing(self._steps) as news:
+                async for steps in news:
+                    await say("".join(map(_event, steps)))
             nursery.cancel_scope.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _event(step: StepInfo) -> str:
+    return f"id: {step.number}\nevent: {step.step}\ndata: {step.model_dump_json(by_alias=True)}\n\n"

@@ -50,6 +50,8 @@ from daemon.events import timestamp
 from daemon.values import PartyId, PublicKey, SessionId, ShareId, now
 
 T = TypeVar("T")
+PACE_SECONDS: Final = 0.5
+"""Between two looks at a session's progress: each costs about as much as a message of the protocol."""
 JOURNAL_MAX: Final = 2**63 - 1
 """The largest number a journal row can have."""
 
@@ -179,6 +181,12 @@ async def get_share(share_id: Uuid, desk: At) -> ShareInfo:
     return ShareInfo.of(await desk.share(_named("share_id", ShareId, share_id)))
 
 
+@acting.post("/shares/{share_id}/quarantine")
+async def quarantine_share(share_id: Uuid, desk: At, caller: Operator) -> ShareInfo:
+    """Wait no longer for the confirmations of a pending share. With the complete set it becomes active all the same."""
+    return ShareInfo.of(await desk.quarantine(_named("share_id", ShareId, share_id), caller))
+
+
 @viewing.get("/sessions")
 async def list_sessions(query: Annotated[SessionQuery, Query()], desk: At) -> SessionList:
     """The sessions we took part in, newest first."""
@@ -216,10 +224,12 @@ async def follow_session(
     return EventStream(_steps(desk, session, party, last_event_id))
 
 
-async def _steps(desk: Desk, session: SessionId, party: PartyId | None, after: int) -> AsyncGenerator[StepInfo, None]:
-    async with aclosing(desk.follow(session, party, after)) as entries:
-        async for entry in entries:
-            yield StepInfo.of(entry)
+async def _steps(
+    desk: Desk, session: SessionId, party: PartyId | None, after: int
+) -> AsyncGenerator[list[StepInfo], None]:
+    async with aclosing(desk.follow(session, party, after, pace=PACE_SECONDS)) as news:
+        async for entries in news:
+            yield [StepInfo.of(entry) for entry in entries]
 
 
 @viewing.get("/sessions/{session_id}/confirmations")

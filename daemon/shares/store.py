@@ -103,6 +103,14 @@ class _Write(Generic[T]):
     done: bool = False
 
 
+@dataclass(slots=True)
+class _News:
+    """What the followers of a session wait for: its next row, its end."""
+
+    changed: trio.Event = field(default_factory=trio.Event)
+    over: trio.Event = field(default_factory=trio.Event)
+
+
 @dataclass
 class Store:
     """See the module. Made by `open_store`."""
@@ -114,7 +122,7 @@ class Store:
     _queue: deque[_Write[object]] = field(default_factory=deque)
     _turn: trio.Lock = field(default_factory=trio.Lock)
     _reading: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
-    _changed: dict[tuple[SessionId, PartyId], trio.Event] = field(default_factory=dict)
+    _news: dict[tuple[SessionId, PartyId], _News] = field(default_factory=dict)
     _outbox: trio.Event = field(default_factory=trio.Event)
     problem: str = ""
     """Why the latest write failed; empty while writes succeed."""
@@ -224,7 +232,7 @@ class Store:
             return True
 
         ended = await self.write(act)
-        self._wake(session.session_id, session.party_id)
+        self._wake(session.session_id, session.party_id, over=True)
         self._wake_outbox()
         return ended
 
@@ -272,25 +280,36 @@ class Store:
         return [rows.journal_of(row) for row in found]
 
     async def follow(
-        self, session_id: SessionId, party_id: PartyId | None = None, after: int = 0
-    ) -> AsyncGenerator[JournalEntry]:
-        """A session's journal after a row, live; ends after the row that ends the session.
+        self, session_id: SessionId, party_id: PartyId | None = None, after: int = 0, *, pace: float = 0
+    ) -> AsyncGenerator[list[JournalEntry]]:
+        """A session's journal after a row, live, what is new at a time; ends after the row that ends the session.
+
+        Args:
+            session_id: The session.
+            party_id: Whose; needed where several parties of ours are in it.
+            after: Number of the last row that is known.
+            pace: Seconds between two looks, at least; the end is told at once.
 
         Raises:
             UnknownSession: As for `session`.
         """
-        party_id = (await self.session(session_id, party_id)).party_id
+        key = session_id, (await self.session(session_id, party_id)).party_id
         while True:
-            changed = self._changed.setdefault((session_id, party_id), trio.Event())
-            entries = await self.journal(session_id, party_id, after)
-            for entry in entries:
-                after = entry.number
-                yield entry
+            news = self._news.setdefault(key, _News())
+            changed = news.changed
+            entries = await self.journal(*key, after)
+            if entries:
+                after = entries[-1].number
+                yield entries
             # Without entries it may have ended before the row that we were told to begin after.
-            last = entries[-1].step if entries else (await self.session(session_id, party_id)).step
+            last = entries[-1].step if entries else (await self.session(*key)).step
             if last in STATUS_OF:
+                self._news.pop(key, None)
                 return
             await changed.wait()
+            if pace:
+                with trio.move_on_after(pace):
+                    await news.over.wait()
 
     async def interrupted(self) -> list[Interrupted]:
         """Sessions that are in progress and have no pending share: at start, those that a crash or stop ended."""
@@ -328,10 +347,14 @@ class Store:
         )
         return found[0] if found else None
 
-    def _wake(self, session_id: SessionId, party_id: PartyId) -> None:
-        changed = self._changed.pop((session_id, party_id), None)
-        if changed is not None:
-            changed.set()
+    def _wake(self, session_id: SessionId, party_id: PartyId, *, over: bool = False) -> None:
+        news = self._news.get((session_id, party_id))
+        if news is not None:
+            news.changed.set()
+            news.changed = trio.Event()
+            if over:
+                news.over.set()
+                del self._news[session_id, party_id]
 
     # ---- Shares ----
 
@@ -512,7 +535,7 @@ class Store:
             return True
 
         activated = await self.write(act)
-        self._wake(share.session_id, share.party_id)
+        self._wake(share.session_id, share.party_id, over=True)
         self._wake_outbox()
         return activated
 
@@ -541,7 +564,7 @@ class Store:
             return True
 
         given_up = await self.write(act)
-        self._wake(share.session_id, share.party_id)
+        self._wake(share.session_id, share.party_id, over=True)
         self._wake_outbox()
         return given_up
 
@@ -570,7 +593,7 @@ class Store:
             _put(connection, "event", session, completed.published())
 
         await self.write(act)
-        self._wake(session.session_id, session.party_id)
+        self._wake(session.session_id, session.party_id, over=True)
         self._wake_outbox()
 
     async def quarantine(self, share_id: ShareId, why: str, actor: str = "tssd") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -143,6 +143,10 @@ class StandIn:
             raise UnknownShare(f"no share {share_id}", "list the shares")
         return SHARE
 
+    async def quarantine(self, share_id: ShareId, caller: Caller) -> Share:
+        await self._asked("quarantine", share_id, caller)
+        return replace(await self.share(share_id), status=ShareStatus.QUARANTINED)
+
     async def shares(self, **wanted: object) -> list[Share]:
         await self._asked("shares", wanted)
         return [SHARE]
@@ -158,12 +162,10 @@ class StandIn:
         return [session()]
 
     async def follow(
-        self, session_id: SessionId, party_id: PartyId | None = None, after: int = 0
-    ) -> AsyncGenerator[JournalEntry, None]:
-        await self._asked("follow", session_id, party_id, after)
-        for each in self.journal:
-            if each.number > after:
-                yield each
+        self, session_id: SessionId, party_id: PartyId | None = None, after: int = 0, *, pace: float = 0
+    ) -> AsyncGenerator[list[JournalEntry], None]:
+        await self._asked("follow", session_id, party_id, after, pace)
+        yield [each for each in self.journal if each.number > after]
 
     async def events(self, after: int = 0, limit: int = 100) -> list[Published]:
         await self._asked("events", after, limit)

@@ -15,7 +15,7 @@ import trio
 
 from daemon.custody import wire
 from daemon.custody.client import Spawn, open_custodian
-from daemon.errors import AuditUnwritable, TokenLost
+from daemon.errors import AuditUnwritable, Refused, TokenLost
 from daemon.session import SessionStatus, Step
 from daemon.share import ShareStatus
 from daemon.values import PartyId, SessionId, ShareId
@@ -236,11 +236,12 @@ async def test_nothing_is_signed_when_the_audit_log_cannot_be_written(template: 
 async def pending_at(committee: Committee, session: SessionId, name: str) -> ShareId:
     """Wait until a party's share of a keygen is pending."""
     with trio.fail_after(60):
-        async with aclosing(committee.desks[name].follow(session)) as entries:
-            async for entry in entries:
-                assert entry.step not in {Step.FAILED, Step.TIMEOUT}, entry.detail
-                if entry.step is Step.PENDING:
-                    return ShareId(str(entry.detail["shareId"]))
+        async with aclosing(committee.desks[name].follow(session)) as news:
+            async for entries in news:
+                for entry in entries:
+                    assert entry.step not in {Step.FAILED, Step.TIMEOUT}, entry.detail
+                    if entry.step is Step.PENDING:
+                        return ShareId(str(entry.detail["shareId"]))
     raise AssertionError
 
 
@@ -259,10 +260,9 @@ async def test_a_share_is_pending_until_the_last_confirmation_whatever_happens(
 
         async def listen() -> None:
             nonlocal quiet
-            async with aclosing(committee.desks[CAROL].follow(session)) as entries:
-                async for entry in entries:
-                    if entry.step is Step.ROUND and entry.round >= 4:
-                        quiet = True
+            async with aclosing(committee.desks[CAROL].follow(session)) as news:
+                async for entries in news:
+                    quiet = quiet or any(entry.step is Step.ROUND and entry.round >= 4 for entry in entries)
 
         session = await committee.keygen()
         async with trio.open_nursery() as nursery:
@@ -313,6 +313,15 @@ async def test_confirmations_can_be_carried_by_hand(template: Template, tmp_path
         missing = set((await alice.confirmations(session)).missing)
         statements = list((await committee.desks[BOB].confirmations(session)).statements)
         assert len(statements) == 3
+        with pytest.raises(Refused, match="is active"):
+            await committee.desks[BOB].quarantine(shares[BOB], CALLER)
+        # Whoever does not want to wait any longer has it set aside; what comes late counts all the same.
+        assert (await alice.quarantine(shares[ALICE], CALLER)).status is ShareStatus.QUARANTINED
+        end = (await committee.ended(session, (ALICE,)))[ALICE]
+        assert (end.status, end.reason) == (SessionStatus.TIMEOUT, "overdue")
+        assert end.error_message == f"keygen: given up by {CALLER.name}; waiting for {', '.join(sorted(missing))}"
+        with pytest.raises(Refused, match="is quarantined"):
+            await alice.quarantine(shares[ALICE], CALLER)
         altered = [bytes([statements[0][0] ^ 1]) + statements[0][1:], b"", b"x" * 20000, statements[1][:-1]]
         view = await alice.take_confirmations(session, None, altered, CALLER)
         assert set(view.missing) == missing
@@ -422,9 +431,9 @@ async def test_a_crash_is_told_to_the_peers(template: Template, tmp_path: Path) 
         session = await committee.sign(template.key, PAIR)
         desk = committee.desks[BOB]
         with trio.fail_after(30):
-            async with aclosing(desk.follow(session)) as entries:
-                async for entry in entries:
-                    if entry.round >= 2:
+            async with aclosing(desk.follow(session)) as news:
+                async for entries in news:
+                    if entries[-1].round >= 2:
                         break
         copied = committee.parties[BOB].directory / "state" / "copy.db"
         await as_it_is_now(desk, copied)

@@ -191,10 +191,10 @@ async def test_the_journal_is_followed_live_to_its_end(store: Store) -> None:
     seen: list[Step] = []
 
     async def follow(*, task_status: trio.TaskStatus[None]) -> None:
-        async with aclosing(store.follow(session.session_id)) as entries:
-            async for entry in entries:
-                seen.append(entry.step)
-                if entry.step is Step.OFFERED:
+        async with aclosing(store.follow(session.session_id)) as news:
+            async for entries in news:
+                seen.extend(entry.step for entry in entries)
+                if seen == [Step.OFFERED]:
                     task_status.started()
 
     with trio.fail_after(30):
@@ -209,10 +209,31 @@ async def test_following_goes_on_after_a_row(store: Store) -> None:
     session, _ = await store.offer(offer())
     await store.end(session, Overdue("late"), report=False)
     first, last = await store.journal(session.session_id, ALICE)
-    async with aclosing(store.follow(session.session_id, after=first.number)) as entries:
-        assert [entry async for entry in entries] == [last]
-    async with aclosing(store.follow(session.session_id, after=last.number)) as entries:
-        assert [entry async for entry in entries] == []
+    async with aclosing(store.follow(session.session_id, after=first.number)) as news:
+        assert [entries async for entries in news] == [[last]]
+    async with aclosing(store.follow(session.session_id, after=last.number)) as news:
+        assert [entries async for entries in news] == []
+
+
+async def test_steps_are_told_together_and_the_end_at_once(store: Store) -> None:
+    session, _ = await store.offer(offer())
+    seen: list[list[Step]] = []
+
+    async def follow(*, task_status: trio.TaskStatus[None]) -> None:
+        async with aclosing(store.follow(session.session_id, pace=3600)) as news:
+            async for entries in news:
+                seen.append([entry.step for entry in entries])
+                if len(seen) == 1:
+                    task_status.started()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(follow)
+            await store.note(session, Step.JOINING)
+            await store.note(session, Step.AGREED)
+            await store.end(session, Overdue("late"), report=False)
+    assert seen == [[Step.OFFERED], [Step.JOINING, Step.AGREED, Step.TIMEOUT]]
+    assert not store._news
 
 
 @pytest.mark.parametrize("table", ["journal", "audit"])
