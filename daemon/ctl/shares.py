@@ -79,3 +79,16 @@ def show_share(context: typer.Context, share_id: ShareArgument, as_json: AsJson 
             ("last used (UTC)", page.moment(share["lastUsedAt"])),
         ]
     )
+
+
+@app.command(name="quarantine")
+def quarantine_share(context: typer.Context, share_id: ShareArgument, as_json: AsJson = False) -> None:
+    """Wait no longer for peers that do not confirm a pending share. It is set aside, not deleted.
+
+    The other parties do not hear of it. Should the missing confirmations come, it becomes active all the same.
+    """
+    share = tssd(context).post(f"/mpc-party/shares/{share_id}/quarantine")
+    if as_json:
+        page.whole(share)
+    else:
+        page.say(f"share {share['id']} is {share['status']}")

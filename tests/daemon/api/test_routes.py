@@ -123,6 +123,8 @@ async def test_operators_commands(tmp_path: Path) -> None:
         taken = await client.post(path, json={"statements": [statement]})
         assert taken.json()["missing"] == ["user123-a"]
         assert taken.json()["statements"] == [statement]
+        quarantined = await client.post(f"/mpc-party/shares/{SHARE.share_id}/quarantine")
+        assert quarantined.json()["status"] == "quarantined"
         assert (await client.post("/mpc-party/custody/rotate-kek")).json()["shares"] == 3
         assert (await client.post("/mpc-party/audit/verify")).json()["whole"] is True
     assert desk.asked[0][1][0] == b"signed"
@@ -232,10 +234,10 @@ async def test_roles_decide(tmp_path: Path) -> None:
     nobody = f"uid:{os.getuid() + 1}"
     statement = {"statement": base64.b64encode(b"signed").decode()}
     expected = {
-        "nobody": (200, 403, 403, 403),
-        "viewer": (200, 200, 403, 403),
-        "participant": (200, 200, 202, 403),
-        "operator": (200, 200, 202, 200),
+        "nobody": (200, 403, 403, 403, 403),
+        "viewer": (200, 200, 403, 403, 403),
+        "participant": (200, 200, 202, 403, 403),
+        "operator": (200, 200, 202, 200, 200),
     }
     for role, statuses in expected.items():
         table = {"operator": [nobody]} | ({} if role == "nobody" else {role: [ME]})
@@ -247,6 +249,7 @@ async def test_roles_decide(tmp_path: Path) -> None:
                 await client.get("/mpc-party/shares"),
                 await client.post("/mpc-party/keygen/participate", json=KEYGEN),
                 await client.post("/mpc-party/peers/succession", json=statement),
+                await client.post(f"/mpc-party/shares/{SHARE.share_id}/quarantine"),
             )
         assert tuple(each.status_code for each in answers) == statuses, role
         for each in answers:

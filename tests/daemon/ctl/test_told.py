@@ -29,6 +29,7 @@ ANSWERED = (
     "status",
     "shares list",
     f"shares show {SHARE.share_id}",
+    f"shares quarantine {SHARE.share_id}",
     "sessions list",
     f"sessions show {SESSION}",
     f"sessions watch {SESSION}",
