@@ -6,7 +6,7 @@ parsed; fields that we do not know are left alone, missing or wrong ones are `Mi
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -145,14 +145,14 @@ class Coordinator:
 
     async def _exchange(self, method: str, path: str, body: dict[str, str] | None) -> bytes:
         """One request. What a refusal says is the coordinator's text: it goes into our message, shortened."""
-        content, headers = None, {}
-        if body is not None:
-            octets = msgspec.json.encode(body)
-            content = _Body(octets)
-            headers = {"Content-Type": "application/json", "Content-Length": str(len(octets))}
         try:
+            request = self._client.build_request(method, path)
+            if body is not None:
+                octets = msgspec.json.encode(body)
+                request.headers.update({"Content-Type": "application/json", "Content-Length": str(len(octets))})
+                request.stream = _Body(octets)  # what is given as `content` is put into a generator of httpx's again
             with trio.fail_after(self._timeout_seconds):
-                async with self._client.stream(method, path, content=content, headers=headers) as response:
+                async with aclosing(await self._client.send(request, stream=True)) as response:
                     answer = await _bounded(response)
         except trio.TooSlowError:
             raise Unreachable(f"the coordinator did not answer within {self._timeout_seconds:g} s") from None
