@@ -88,7 +88,7 @@ class Exchange:
         return await self._carry(lambda progress: len(progress.confirmations) >= parties)
 
     async def _carry(self, enough: Callable[[wire.Progress], bool]) -> wire.Progress:
-        next_tick = trio.current_time()
+        next_tick = trio.current_time() + self._tick_seconds()
         while self.progress is None or not enough(self.progress):
             incoming = None
             with trio.move_on_at(next_tick):
@@ -104,10 +104,14 @@ class Exchange:
                 )
             else:
                 request = wire.Receive(ceremony=self._ceremony, data=incoming.payload)
-            progress = await self._tell(request)
+            await self._tell(request)
             if incoming is None:
-                next_tick = trio.current_time() + (HELLO_TICK_SECONDS if progress.state == "hello" else TICK_SECONDS)
+                next_tick = trio.current_time() + self._tick_seconds()
         return self.progress
+
+    def _tick_seconds(self) -> float:
+        greeting = self.progress is None or self.progress.state == "hello"
+        return HELLO_TICK_SECONDS if greeting else TICK_SECONDS
 
     async def finish_keygen(self) -> wire.KeygenFinished:
         """The sealed share, in state `result`."""

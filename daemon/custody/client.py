@@ -125,7 +125,7 @@ class _Connection:
         self._process = process
         self._pending: dict[int, _Pending] = {}
         self._number = 0
-        self._sending = trio.Lock()
+        self._unsent = bytearray()
 
     async def ask(self, request: Request) -> Answer:
         """One call. Raises CustodianGone."""
@@ -135,15 +135,29 @@ class _Connection:
         number = self._number
         frame = encode(Call(number=number, now_ms=int(trio.current_time() * 1000), request=request))
         pending = self._pending[number] = _Pending()
-        async with self._sending:
-            # Whole or not at all: nothing could be read after half a frame. A process that does not read is ended by
-            # the heartbeat, so this ends too.
-            with trio.CancelScope(shield=True), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self._stream.send_all(frame)
+        sending = bool(self._unsent)
+        self._unsent += frame
+        if not sending:
+            await self._send()
         await pending.done.wait()
         if pending.answer is None:
             raise CustodianGone("the custodian ended before it answered")
         return pending.answer
+
+    async def _send(self) -> None:
+        """Send what is there, and what comes meanwhile; by one task at a time.
+
+        By the bare descriptor: there is room for a frame nearly always, and trio's own `send_all` would go around its
+        loop for each. Whole or not at all: nothing could be read after half a frame. A process that does not read is
+        ended by the heartbeat, so this ends too.
+        """
+        descriptor = self._stream.socket.fileno()
+        with trio.CancelScope(shield=True), suppress(OSError, trio.ClosedResourceError):
+            while self._unsent:
+                try:
+                    del self._unsent[: os.write(descriptor, self._unsent)]
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(descriptor)
 
     async def read(self) -> None:
         """Hand out replies until the other end is gone or speaks nonsense."""

@@ -117,7 +117,6 @@ class Stream:
         self._arrived, self._inbox = trio.open_memory_channel[Incoming](inbox)
         self._socket: WebSocketConnection | None = None
         self._connected = trio.Event()
-        self._sending = trio.Lock()
         self._sent: list[str] | None = None
         self._closing = False
         self._useful = False
@@ -142,21 +141,20 @@ class Stream:
         messages there is `keep_sent`.
         """
         frame = write_frame(self._party_id, to, round_number, payload)
-        async with self._sending:
-            if self._sent is not None:
-                self._sent.append(frame)
-            while True:
-                socket = self._socket
-                if socket is None:
-                    await self._connected.wait()
-                    continue
-                try:
-                    await socket.send_message(frame)
-                except ConnectionClosed:
-                    if self._socket is socket:
-                        self._lost("the router closed the connection")
-                else:
-                    return
+        if self._sent is not None:
+            self._sent.append(frame)
+        while True:
+            socket = self._socket
+            if socket is None:
+                await self._connected.wait()
+                continue
+            try:
+                await socket.send_message(frame)
+            except ConnectionClosed:
+                if self._socket is socket:
+                    self._lost("the router closed the connection")
+            else:
+                return
 
     async def _serve(self, socket: WebSocketConnection) -> None:
         """Take frames from one connection until it is gone."""
@@ -173,7 +171,10 @@ class Stream:
                 self.dropped += 1
             else:
                 self._useful = True
-                await self._arrived.send(frame_read)
+                try:
+                    self._arrived.send_nowait(frame_read)
+                except trio.WouldBlock:
+                    await self._arrived.send(frame_read)
 
     async def _close(self) -> None:
         """Say goodbye and wait for the answer: the router has then read all that was sent.
