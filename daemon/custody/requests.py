@@ -6,6 +6,7 @@ import re
 import secrets
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from daemon.custody import confirmations, pins, rows
@@ -13,7 +14,7 @@ from daemon.custody.ceremonies import PlainCeremony, SealedCeremony
 from daemon.custody.preparation import Preparation
 from daemon.custody.refusal import Refusal
 from daemon.custody.seats import KeygenSeat, SigningSeat
-from daemon.custody.state import RecoveryKey, Use
+from daemon.custody.state import RecoveryKey, StateRefused, Use
 from daemon.custody.wire import (
     Abort,
     AbortUnknown,
@@ -321,7 +322,7 @@ class ServiceRequests:
 
     def _status(self, _: GetStatus, __: int) -> Status:
         count, head = self._ground.state.position()
-        return status_of(
+        status = status_of(
             self._ground.vault,
             self._ground.book,
             chain_count=count,
@@ -330,6 +331,11 @@ class ServiceRequests:
             plain_committees=len(self._ground.policy.plain),
             identities=self._ground.state.recall().identities,
         )
+        if status.identity and not status.pins_problem:
+            # An operator's custodian writes no chain: what it signed counts even if the file is lost before it is used.
+            with suppress(StateRefused):
+                self._ground.state.see_pins(status.pins_number)
+        return status
 
     def _new_kek_version(self, _: NewKekVersion, now_ms: int) -> Status:
         with self._kek:
