@@ -42,9 +42,10 @@ async def examine(operator: Operator) -> DoctorReport:
 
 @app.command()
 def init(context: typer.Context, as_json: AsJson = False) -> None:
-    """Make the keys on a token that has none of ours: KEK, identity, backup key. Needs the PIN, not tssd.
+    """Make our keys on a token that has none.
 
-    A KEK that was brought from another token stays; only what is missing is made.
+    KEK, identity and backup key; the PIN is needed, tssd is not. A KEK that was brought from another token stays; only
+    what is missing is made.
     """
     path = config(context)
     read = settings.load(path)

@@ -18,6 +18,7 @@ import typer
 
 from daemon import settings
 from daemon.ctl import page
+from daemon.ctl.client import Json
 from daemon.ctl.operator import Operator, operating, reachable
 from daemon.ctl.options import AsJson, config, tssd
 from daemon.custody.hardening import become_owner_of
@@ -107,11 +108,7 @@ def list_peers(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         page.whole(peers)
         return
-    page.table(
-        ("NODE", "PARTIES", "FINGERPRINT"),
-        ((peer["node"], ", ".join(peer["partyIds"]), page.spelled(peer["fingerprint"])) for peer in peers["peers"]),
-        none="no peers are pinned yet; pin them with `tssctl peers add`",
-    )
+    _table(peers["peers"], none="no peers are pinned yet; pin them with `tssctl peers add`")
 
 
 @app.command(name="show")
@@ -120,7 +117,10 @@ def show_peer(
     node: Annotated[str | None, typer.Argument(metavar="NODE", help="Without it: ourselves.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a node's identity, or our own, which the other parties' operators pin."""
+    """Show a node's identity, or our own.
+
+    Ours is what the other parties' operators pin.
+    """
     peers = tssd(context).get("/mpc-party/peers")
     if node is None:
         if not peers["identity"]:
@@ -156,7 +156,10 @@ def add_peer(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pin a node's identity key. Compare its fingerprint with its operator, over a way that you trust."""
+    """Pin a node's identity key.
+
+    Compare its fingerprint with its operator first, over a way that you trust.
+    """
     key = _identity(identity)
     _compared(f"pin {node} for {', '.join(parties)}", key, yes=yes)
     _edit(context, lambda operator: add(operator, node, key, parties), as_json=as_json)
@@ -173,7 +176,11 @@ def replace_peer(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pin another identity key for a node. Its shares of earlier keys count on the old one until they are rotated."""
+    """Pin another identity key for a node.
+
+    For one whose old key is gone, or in other hands: compare the fingerprint again. Where the old key still vouches for
+    the new one, `succeed` takes its word. Keys that were made with the node sign as before.
+    """
     key = _identity(identity)
     _compared(f"replace the identity of {node}", key, yes=yes)
     _edit(context, lambda operator: replace(operator, node, key, parties or ()), as_json=as_json)
@@ -181,7 +188,10 @@ def replace_peer(
 
 @app.command(name="remove")
 def remove_peer(context: typer.Context, node: Node, as_json: AsJson = False) -> None:
-    """Pin a node no more: there are no ceremonies with it from now on."""
+    """Pin a node no more.
+
+    There are no ceremonies with it from now on.
+    """
     _edit(context, lambda operator: remove(operator, node), as_json=as_json)
 
 
@@ -193,8 +203,14 @@ def renew_pins(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Sign the list of pins with our present identity key, after it has changed. Until then there are no ceremonies."""
-    _edit(context, lambda operator: renew(operator, empty=empty), as_json=as_json)
+    """Sign the list of pins with our new key.
+
+    After our own identity key has changed; until then there are no ceremonies. Look at what it prints: that is what you
+    sign. The peers have to learn of the new key as well: `sign-succession`, or their `replace`.
+    """
+    pins = _edit(context, lambda operator: renew(operator, empty=empty), as_json=as_json)
+    if not as_json:
+        _table(_told(pins)["peers"], none="pin everybody again with `tssctl peers add`")
 
 
 @app.command(name="verify")
@@ -206,9 +222,10 @@ def verify_peers(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify the list of pins without tssd, and compare a fingerprint. Exit code 1 where it is another one.
+    """Verify the list of pins, without tssd.
 
-    Where the store lacks the newest list that was signed, it is put there.
+    And compare a fingerprint: exit code 1 where it is another one. Where the store lacks the newest list, it is put
+    there.
     """
     database, pins = _with_custodian(context, newest)
     stored = bool(pins.number) and keep(database, pins)
@@ -239,7 +256,10 @@ def sign_succession(
     successor: Annotated[str, typer.Argument(metavar="IDENTITY", help="The new identity key: 66 hex digits.")],
     as_json: AsJson = False,
 ) -> None:
-    """State, signed by our present identity key, which key succeeds it; the peers take it with `succeed`."""
+    """Name the successor of our identity key.
+
+    The present key signs it, so run it while its HSM is there. The peers take what it prints with `succeed`.
+    """
     key = _identity(successor)
     _, statement = _with_custodian(context, lambda operator: operator.ask(SignSuccession(successor=key), Statement))
     text = base64.b64encode(statement.data).decode()
@@ -255,7 +275,10 @@ def succeed(
     statement: Annotated[str, typer.Argument(metavar="STATEMENT", help="What the peer's `sign-succession` printed.")],
     as_json: AsJson = False,
 ) -> None:
-    """Take a peer's new identity key, which its old one vouches for. tssd does it."""
+    """Take the successor of a peer's key.
+
+    Its old key vouches for the new one. tssd does it. Not where the old key may be in other hands: `replace`.
+    """
     peers = tssd(context).post("/mpc-party/peers/succession", {"statement": statement})
     if as_json:
         page.whole(peers)
@@ -279,17 +302,26 @@ def _with_custodian(context: typer.Context, act: Callable[[Operator], Awaitable[
     return read.service.database, done
 
 
-def _edit(context: typer.Context, act: Callable[[Operator], Awaitable[Pins]], *, as_json: bool) -> None:
+def _edit(context: typer.Context, act: Callable[[Operator], Awaitable[Pins]], *, as_json: bool) -> Pins:
     database, pins = _with_custodian(context, act)
     keep(database, pins)
     if as_json:
         page.whole(_told(pins))
     else:
         page.say(f"list {pins.number} of pins is signed and stored: {len(pins.pins)} nodes")
+    return pins
 
 
-def _told(pins: Pins) -> dict[str, object]:
-    def told(pin: Pin) -> dict[str, object]:
+def _table(peers: list[Json], none: str) -> None:
+    page.table(
+        ("NODE", "PARTIES", "FINGERPRINT"),
+        ((peer["node"], ", ".join(peer["partyIds"]), page.spelled(peer["fingerprint"])) for peer in peers),
+        none=none,
+    )
+
+
+def _told(pins: Pins) -> dict[str, Json]:
+    def told(pin: Pin) -> dict[str, Json]:
         fingerprint = _fingerprint(pin.identity)
         return {
             "node": pin.node,
