@@ -1,5 +1,5 @@
 /* A libFuzzer target for everything of the core that takes bytes from outside: the loaders, the decoders of all message types, and
- * `receive` in every round of a keygen and of a signing. One target for each wire format: FUZZ_PROTOCOL is TSS_GG18_V2 or TSS_GG18_V3.
+ * `receive` in every round of a keygen and of a signing, in the wire format that TSSD_FUZZ_PROTOCOL names.
  *
  * An input is: what to feed (1 byte), which message of the peer (1 byte), how (1 byte), then either raw bytes or edits of the honest
  * message, 4 bytes each. The ceremonies are replayed from a seed up to the message in question, so that the same input always does
@@ -34,6 +34,7 @@ typedef struct recording {
     } message[MESSAGES_MAX];
 } recording;
 
+static tss_protocol fuzzed;
 static tss_secret *saves[2], *sets[2];
 static tss_share *shares[2];
 static recording recordings[2] = {{.keygen = true}, {.keygen = false}};
@@ -63,7 +64,7 @@ static tss_party *begin(bool keygen, size_t own) {
     seed(keygen, seats[own], 0);
     if (keygen) {
         tss_secret *prepared = bytes(tss_secret_data(sets[own]), tss_secret_len(sets[own]));
-        must(tss_keygen_begin(&party, FUZZ_PROTOCOL, seats[own], seats, 2, 2, prepared, NULL) == TSS_OK, "keygen begin");
+        must(tss_keygen_begin(&party, fuzzed, seats[own], seats, 2, 2, prepared, NULL) == TSS_OK, "keygen begin");
         tss_secret_free(prepared);
     } else {
         must(tss_signing_begin(&party, shares[own], seats, 2, digest32, NULL) == TSS_OK, "signing begin");
@@ -115,19 +116,23 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc;
     (void)argv;
     must(tss_open((size_t)32 * 1024 * 1024) == TSS_OK, "no arena");
+    const char *format = getenv("TSSD_FUZZ_PROTOCOL");
+    must(format != NULL && (strcmp(format, "gg18-v2") == 0 || strcmp(format, "gg18-v3") == 0),
+         "TSSD_FUZZ_PROTOCOL names no wire format");
+    fuzzed = strcmp(format, "gg18-v2") == 0 ? TSS_GG18_V2 : TSS_GG18_V3;
     const char *name = getenv("TSSD_FUZZ_FIXTURES");
     FILE *file = name == NULL ? NULL : fopen(name, "r");
     must(file != NULL, "TSSD_FUZZ_FIXTURES does not name a file");
     for (size_t i = 0; i < 2; i++) {
         saves[i] = line(file);
         tss_secret *kept = NULL;
-        must(tss_share_import(&kept, FUZZ_PROTOCOL, 2, saves[i]) == TSS_OK, tss_last_misuse());
+        must(tss_share_import(&kept, fuzzed, 2, saves[i]) == TSS_OK, tss_last_misuse());
         must(tss_share_load(&shares[i], kept) == TSS_OK, tss_last_misuse());
         tss_secret_free(kept);
     }
     for (size_t i = 0; i < 2; i++) {
         tss_secret *json = line(file);
-        must(tss_seeded_prepared(&sets[i], FUZZ_PROTOCOL, json) == TSS_OK, tss_last_misuse());
+        must(tss_seeded_prepared(&sets[i], fuzzed, json) == TSS_OK, tss_last_misuse());
         tss_secret_free(json);
     }
     fclose(file);
@@ -214,9 +219,9 @@ static void feed_loader(uint8_t what, const uint8_t *data, size_t len) {
     size_t count = FINGERPRINTS_MAX;
     switch (what & 3) {
     case 0: (void)!tss_share_load(&share, held); break;
-    case 1: (void)!tss_share_import(&made, FUZZ_PROTOCOL, 2, held); break;
+    case 1: (void)!tss_share_import(&made, fuzzed, 2, held); break;
     case 2: (void)!tss_prepared_fingerprints(out32, &count, held); break;
-    default: (void)!tss_seeded_prepared(&made, FUZZ_PROTOCOL, held); break;
+    default: (void)!tss_seeded_prepared(&made, fuzzed, held); break;
     }
     tss_share_free(share);
     tss_secret_free(made);

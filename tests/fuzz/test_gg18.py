@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -32,19 +33,17 @@ FLAGS: Final = (
 )
 
 
-def build(protocol: str) -> Path:
-    """Compile the target; clang, because libFuzzer is a part of it."""
+@functools.cache
+def build() -> Path:
+    """Compile the target, once for both formats; clang, because libFuzzer is a part of it."""
     clang = shutil.which("clang")
     assert clang is not None, "fuzzing needs clang: ./run setup test"
-    target = BUILT / protocol
+    target = BUILT / "gg18"
     target.mkdir(parents=True, exist_ok=True)
-    constant = "TSS_" + protocol.upper().replace("-", "_")
     source = ROOT / "tests" / "fuzz" / "gg18.c"
     libraries = ("-lgmp", "-lcrypto", "-lsecp256k1")
-    subprocess.run(
-        [clang, *FLAGS, f"-DFUZZ_PROTOCOL={constant}", source, "-o", target / "target", *libraries], check=True
-    )
-    return target
+    subprocess.run([clang, *FLAGS, source, "-o", target / "target", *libraries], check=True)
+    return target / "target"
 
 
 def seeds(folder: Path) -> None:
@@ -59,18 +58,18 @@ def seeds(folder: Path) -> None:
 
 
 def fuzz(protocol: str, seconds: int) -> str:
-    """Run the target; what it printed. CalledProcessError is a finding, kept as crash-* in build/fuzz."""
-    target = build(protocol)
-    seeds(target / "seeds")
-    (target / "corpus").mkdir(exist_ok=True)
-    fixtures = target / "fixtures"
+    """Run the target; what it printed. CalledProcessError is a finding, kept as crash-* in build/fuzz/gg18."""
+    folder = BUILT / "gg18" / protocol
+    (folder / "corpus").mkdir(parents=True, exist_ok=True)
+    seeds(folder / "seeds")
+    fixtures = folder / "fixtures"
     held = [*vectors.saves(protocol, 2, 2), *vectors.pre_parameters()[:2]]
     fixtures.write_text("".join(vectors.compact(value) + "\n" for value in held), encoding="utf-8")
     limits = (f"-max_total_time={seconds}", "-max_len=4096", "-len_control=0", "-print_final_stats=1")
     return subprocess.run(
-        [target / "target", *limits, f"-artifact_prefix={target}/", target / "corpus", target / "seeds"],
+        [build(), *limits, f"-artifact_prefix={folder}/", folder / "corpus", folder / "seeds"],
         check=True,
-        env=os.environ | {"TSSD_FUZZ_FIXTURES": str(fixtures)},
+        env=os.environ | {"TSSD_FUZZ_PROTOCOL": protocol, "TSSD_FUZZ_FIXTURES": str(fixtures)},
         stderr=subprocess.STDOUT,
         stdout=subprocess.PIPE,
         encoding="utf-8",
