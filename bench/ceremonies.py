@@ -1,6 +1,6 @@
 """Whole ceremonies end to end: real daemons and custodians, SoftHSM tokens, store, channel, a router on this machine.
 
-    python bench/ceremonies.py [--quick] [--json] [--seconds S] [--flight F] [--shares N]
+    python bench/ceremonies.py [--quick] [--json FILE] [--seconds S] [--flight F] [--shares N]
 
 What is measured: keygens; signings one after the other; signings with F in flight for S seconds, none of which may be
 left hanging; what a signature costs tssd and custodian in processor time, beside the core's own cost, measured in the
@@ -379,7 +379,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few of each, to see that it works")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument("--seconds", type=float, help="how long signings are kept in flight (600; --quick: 3)")
     parser.add_argument("--flight", type=int, help="how many (64; --quick: 4)")
     parser.add_argument("--shares", type=int, help="in the full store (10000; --quick: 100)")
@@ -390,8 +390,7 @@ def main() -> None:
     seeded.core.open_arena(seeded.ARENA)
     measured = trio.run(measure, arguments)
     if arguments.json:
-        print(json.dumps(measured))
-        return
+        arguments.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     for name, value in measured.items():
         figures = value if isinstance(value, dict) else {"": value}
         print(f"{name:14}", "  ".join(f"{key} {each}".strip() for key, each in figures.items()))

@@ -1,6 +1,6 @@
 """Hours of bad network around three real daemons: how their sessions end, and whether any outlives its deadline.
 
-    bench/chaos.py [--quick] [--json] [--minutes M] [--flight F] [--seed N] [--file FILE]
+    bench/chaos.py [--quick] [--json FILE] [--minutes M] [--flight F] [--seed N]
 
 The weather changes every minute: 1-30 % of the frames lost, up to 2 s of latency for each on its own (so that they
 overtake one another), some repeated or with a bit flipped. Meanwhile the router restarts and forgets everything, the
@@ -212,7 +212,7 @@ async def run(arguments: argparse.Namespace, directory: Path) -> Findings:
         async def tell() -> None:
             while True:
                 await trio.sleep(WEATHER_SECONDS)
-                write(findings, arguments.file)
+                write(findings, arguments.json)
 
         async with trio.open_nursery() as storm:
             for each in (chaos.weather, chaos.restarts, chaos.partitions, tell):
@@ -222,14 +222,14 @@ async def run(arguments: argparse.Namespace, directory: Path) -> Findings:
                     sessions.start_soon(sign_on)
                 sessions.start_soon(make_keys)
             storm.cancel_scope.cancel()
-        write(findings, arguments.file)
+        write(findings, arguments.json)
     return findings
 
 
 def write(findings: Findings, place: Path | None) -> None:
     """The figures so far."""
     if place is not None:
-        place.write_text(json.dumps(findings.table(), indent=1))
+        place.write_text(json.dumps(findings.table(), indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -239,17 +239,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="how long (120; --quick: 1)")
     parser.add_argument("--flight", type=int, default=6, help="signings under way at once (6)")
     parser.add_argument("--seed", type=int, default=1, help="of the weather (1)")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--file", type=Path, help="write the figures so far here, every minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well, every minute")
     arguments = parser.parse_args()
     arguments.minutes = arguments.minutes or (1.0 if arguments.quick else 120.0)
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         findings = trio.run(run, arguments, Path(name))
-    if arguments.json:
-        print(json.dumps(findings.table()))
-    else:
-        for name, value in findings.table().items():
-            print(f"{name:32} {value}")
+    for name, value in findings.table().items():
+        print(f"{name:32} {value}")
     if findings.overdue > GRACE_SECONDS:
         raise SystemExit("a session outlived its deadline")
 

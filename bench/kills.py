@@ -327,7 +327,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one point in fifteen")
     parser.add_argument("--every", type=int, default=1, help="one point in so many")
     parser.add_argument("--only", nargs="+", default=[], help="points of this ceremony, kind or side alone")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     given = parser.parse_args()
     seeded.core.open_arena(seeded.ARENA)
     points = all_points(15 if given.quick else given.every, frozenset(given.only))

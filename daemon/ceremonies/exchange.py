@@ -66,7 +66,7 @@ class Exchange:
         self._epoch = epoch
         self._steps = 0
         self._round = 0
-        self._round_began = trio.current_time()
+        self._round_began: float | None = None
         self._drops = 0
 
     async def until(self, *states: str) -> wire.Progress:
@@ -147,6 +147,8 @@ class Exchange:
             self._drops = progress.drops
         if progress.round > self._round and progress.state not in {"hello", "failed"}:
             await self._enter_round(progress)
+        if progress.state in {"result", "confirming", "complete"}:
+            self._leave_round()
         self.progress = progress
         await self.say(progress.frames, progress.plain)
         if progress.state == "failed":
@@ -160,11 +162,9 @@ class Exchange:
     async def _enter_round(self, progress: wire.Progress) -> None:
         """Write the round down before its messages leave."""
         session = self._running.session
-        now = trio.current_time()
-        if self._round:
-            self._at.metrics.round_seconds.labels(session.type).observe(now - self._round_began)
+        self._leave_round()
         first = self._round == 0 and session.type is SessionType.SIGN
-        self._round, self._round_began = progress.round, now
+        self._round, self._round_began = progress.round, trio.current_time()
         await self._at.store.note(
             session,
             Step.NONCE_SPENT if first else Step.ROUND,
@@ -172,6 +172,13 @@ class Exchange:
             detail={"rounds": progress.rounds, "waitsFor": list(progress.waits_for)},
             columns={"rounds": progress.rounds},
         )
+
+    def _leave_round(self) -> None:
+        """How long it took, where one was under way: the last one ends with the result."""
+        if self._round_began is not None:
+            seconds = trio.current_time() - self._round_began
+            self._at.metrics.round_seconds.labels(self._running.session.type).observe(seconds)
+            self._round_began = None
 
     def keep(self) -> None:
         """The share is stored: a restart will confirm it, so an end of ours is none for the peers any more."""

@@ -18,9 +18,11 @@ async def test_three_daemons_make_a_key_and_each_pair_signs(template: Template, 
         assert {end.status for end in made.values()} == {SessionStatus.COMPLETED}
         (key,) = {str(end.public_key) for end in made.values()}
         await committee.coordinator.outcome(str(session))
+        sessions = [session]
         for number, pair in enumerate((NAMES[:2], NAMES[1:], (NAMES[0], NAMES[2]))):
             message = bytes([number]) * 32
-            signed = await committee.ended(await committee.sign(key, pair, message), pair)
+            sessions.append(await committee.sign(key, pair, message))
+            signed = await committee.ended(sessions[-1], pair)
             (signature,) = {end.signature for end in signed.values()}
             (hash_,) = {end.message_hash for end in signed.values()}
             assert signature is not None
@@ -35,6 +37,11 @@ async def test_three_daemons_make_a_key_and_each_pair_signs(template: Template, 
             confirmed = await desk.confirmations(session)
             assert confirmed.confirmed == tuple(sorted(NAMES))
             assert confirmed.missing == ()
+            for kind, of_kind in (("keygen", sessions[:1]), ("sign", sessions[1:])):
+                journals = [await desk.store.journal(each, PartyId(name)) for each in of_kind]
+                rounds = sum(entry.round > 0 for journal in journals for entry in journal)
+                timed = desk.metrics.registry.get_sample_value("tssd_round_seconds_count", {"type": kind})
+                assert rounds == timed, kind
             steps = [entry.step for entry in await desk.store.journal(session, PartyId(name))]
             assert steps[0] is Step.OFFERED
             assert steps.index(Step.PENDING) < steps.index(Step.CONFIRMED) < steps.index(Step.COMPLETED)
