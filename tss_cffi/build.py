@@ -80,7 +80,7 @@ VARIANTS: Final = {
             "-DTSS_SEEDED",
             "-DTSS_VERIFY",
             # Instrumented, the kernel of eight lanes takes ten times as long; test_c_units.py sanitizes it.
-            "-DTSS_IFMA_OFF",
+            "-DTSS_IFMA_UNSANITIZED",
             "-DSECRET_STACK_LEN=1048576",
         ),
         link_args=("-fsanitize=address,undefined",),

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from tss_cffi import Protocol, Share
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What sanitized.py is to run."""
+    if item.get_closest_marker("uninstrumented") is None:
+        item.add_marker("instrumented")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _arena(arena: None) -> None:
     """Every test here needs it."""

@@ -22,7 +22,6 @@ SUITE: Final = (
     "tests/interop/test_replay.py",
     "--ignore=tests/tss_cffi/test_ctime.py",
     "--ignore=tests/tss_cffi/channel/test_ctime.py",
-    "--ignore=tests/tss_cffi/test_sanitized.py",
     "-k",
     "not (sanitized or valgrind or clang or secrets_steer or would_be_found)",
 )

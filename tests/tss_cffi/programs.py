@@ -13,6 +13,7 @@ SOURCES: Final = ROOT / "tests" / "tss_cffi" / "c"
 CORE: Final = ROOT / "tss_cffi"
 STRICT: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-g")
 FOLDERS: Final = (f"-I{CORE / 'src'}", f"-I{CORE / 'include'}")
+SANITIZED: Final = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 LIBRARIES: Final = ("-lgmp", "-lcrypto", "-lsecp256k1")
 
 # tests/tss_cffi/coverage.py asks for it; gcov understands gcc's notes alone.

@@ -7,49 +7,24 @@ tests.
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import json
 import os
-import subprocess
 import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.interop import vectors
+from tests.tss_cffi.builds import build
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 BUILD: Final = os.environ.get("TSSD_TEST_CORE", "seeded")
-FOLDER: Final = ROOT / "build" / BUILD
+FOLDER: Final = build(BUILD)
 ARENA: Final = 64 * 1024 * 1024
-
-
-def build() -> None:
-    """Bring the build up to date; raises CalledProcessError where it does not compile."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        package = ROOT / "tss_cffi"
-        sources = [*package.rglob("*.[ch]"), package / "build.py"]
-        built = [path.stat().st_mtime for path in (FOLDER / "tss_cffi_seeded").glob("_core*.so")]
-        links = {path.name for path in (FOLDER / "tss_cffi_seeded").glob("*.py")}
-        if (
-            not built
-            or links != {path.name for path in package.glob("*.py")}
-            or max(path.stat().st_mtime for path in sources) > min(built)
-        ):
-            started = time.time()
-            subprocess.run([sys.executable, str(package / "build.py"), f"--{BUILD}"], check=True, capture_output=True)
-            for path in (FOLDER / "tss_cffi_seeded").glob("_core*.so"):
-                os.utime(path, (started, started))  # a source that changed meanwhile is newer
 
 
 if TYPE_CHECKING:
     import tss_cffi as core
     from tss_cffi._core import ffi, lib
 else:
-    build()
     sys.path.insert(0, str(FOLDER))
     core = importlib.import_module("tss_cffi_seeded")
     _compiled = importlib.import_module("tss_cffi_seeded._core")

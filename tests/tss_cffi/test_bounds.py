@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Recorded = Callable[[Protocol, int, int], dict[int, Share]]
 
+pytestmark = pytest.mark.uninstrumented(reason="it measures the heap of a program of its own")
+
 V2: Final = core.Protocol.GG18_V2
 DIGEST: Final = hashlib.sha256(b"to be signed").digest()
 TAKEN, FAULT = 0, 4  # tss_status

@@ -7,7 +7,9 @@ from typing import Final
 
 import pytest
 
-from tests.tss_cffi.programs import compile_program
+from tests.tss_cffi.programs import SANITIZED, compile_program
+
+pytestmark = pytest.mark.uninstrumented(reason="programs of their own, with the sanitizers too")
 
 UNITS: Final = ("secret", "random", "bigint", "curve", "primes", "vss", "wire")
 BUILDS: Final = {
@@ -16,7 +18,7 @@ BUILDS: Final = {
     # The kernel of most machines, and, on those, the one of the others.
     "limbs": ("gcc", "-O2", "-DTSS_VERIFY", "-DTSS_IFMA_OFF"),
     "digits": ("gcc", "-O2", "-DTSS_VERIFY", "-DTSS_IFMA_EMULATED"),
-    "sanitized": ("gcc", "-O1", "-DTSS_VERIFY", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+    "sanitized": ("gcc", "-O1", "-DTSS_VERIFY", *SANITIZED),
     "valgrind": ("gcc", "-O1", "-DTSS_VERIFY", "-DTSS_VALGRIND", "-DROUNDS=20"),
 }
 # Children that are meant to crash say nothing.
@@ -42,8 +44,9 @@ def test_unit(unit: str, build: str, compiled: Callable[..., Path]) -> None:
     subprocess.run([*prefix, str(program)], check=True, timeout=100)
 
 
-def test_sharing_holds_for_every_element_of_a_small_group(compiled: Callable[..., Path]) -> None:
-    program = compiled("exhaustive", "gcc", "-O2", "-DTSS_VERIFY")
+@pytest.mark.parametrize("build", ["plain", "sanitized"])
+def test_sharing_holds_for_every_element_of_a_small_group(build: str, compiled: Callable[..., Path]) -> None:
+    program = compiled("exhaustive", *BUILDS[build], "-DTSS_VERIFY")
     subprocess.run([str(program)], check=True, timeout=100)
 
 

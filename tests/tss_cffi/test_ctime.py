@@ -13,6 +13,8 @@ from tests.tss_cffi.programs import compile_program
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.uninstrumented(reason="a program of its own, under valgrind")
+
 # valgrind does not know the instructions of the fast kernel, which test_c_units.py covers in emulation.
 FLAGS: Final = ("-gdwarf-4", "-O2", "-DTSS_CTIME", "-DTSS_SEEDED", "-DTSS_IFMA_OFF")
 

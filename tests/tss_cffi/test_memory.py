@@ -20,6 +20,8 @@ from tests.tss_cffi.table import close, hold
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.uninstrumented(reason="what was freed would be kept, to be looked at")
+
 CHILD: Final = Path(__file__).parent / "secret_keeper.py"
 SEED: Final = b"\x55" * 32
 

@@ -18,6 +18,8 @@ from tss_cffi._core import ffi
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+of_the_wheel = pytest.mark.uninstrumented(reason="of the core that goes into the wheel")
+
 V2, V3 = tss_cffi.Protocol.GG18_V2, tss_cffi.Protocol.GG18_V3
 
 
@@ -102,6 +104,7 @@ def probably_prime(n: int) -> bool:
     return all(gg18.power(base, n - 1, n) == 1 for base in (2, 3, 5))
 
 
+@of_the_wheel
 def test_sets_hold_what_every_peer_checks(pool: list[Found]) -> None:
     for prepared, progress in pool:
         assert progress == sorted(progress)
@@ -127,6 +130,7 @@ def test_sets_hold_what_every_peer_checks(pool: list[Found]) -> None:
         assert tss_cffi.prepared_fingerprints(prepared) == [hashlib.sha256(k.to_bytes(256)).digest() for k in numbers]
 
 
+@of_the_wheel
 def test_no_two_sets_share_anything(pool: list[Found]) -> None:
     fingerprints = [each for found in pool for each in tss_cffi.prepared_fingerprints(found.prepared)]
     numbers = [number for found in pool for number in kept(reveal(found.prepared))]
@@ -134,6 +138,7 @@ def test_no_two_sets_share_anything(pool: list[Found]) -> None:
     assert len(numbers) == len(set(numbers)) == 12
 
 
+@of_the_wheel
 def test_a_search_makes_a_set_for_one_keygen(pool: list[Found]) -> None:
     with tss_cffi.SecretBytes(len(pool[0].prepared)) as prepared:
         ffi.memmove(ffi.cast("char *", prepared.address), reveal(pool[0].prepared), len(prepared))
@@ -153,6 +158,7 @@ def test_a_search_makes_a_set_for_one_keygen(pool: list[Found]) -> None:
     assert gg18.jacobi(h1, nt) == gg18.jacobi(h2, nt) == 1
 
 
+@of_the_wheel
 def test_a_search_can_be_given_up() -> None:
     before = tss_cffi.arena_usage().used
     running = tss_cffi.PreParameterSearch(V2)
@@ -162,6 +168,7 @@ def test_a_search_can_be_given_up() -> None:
     assert tss_cffi.arena_usage().used == before
 
 
+@of_the_wheel
 def test_fixtures_are_refused() -> None:
     with seeded.prepared(1) as fixture, tss_cffi.SecretBytes(len(fixture)) as same:
         ffi.memmove(ffi.cast("char *", same.address), seeded.reveal(fixture), len(fixture))

@@ -9,11 +9,13 @@ import pytest
 
 from tests.interop import gg18, vectors
 from tests.tss_cffi import provers
-from tests.tss_cffi.programs import compile_program
+from tests.tss_cffi.programs import SANITIZED, compile_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+
+pytestmark = pytest.mark.uninstrumented(reason="a program of its own, with the sanitizers")
 
 # Primes = 3 mod 4, by their bits.
 PRIME_1023: Final = (3 << 1021) + 191
@@ -38,7 +40,7 @@ def encoded(case: Case) -> bytes:
 @pytest.fixture(scope="module")
 def verify(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[Case]], list[bool]]:
     folder = tmp_path_factory.mktemp("second-line")
-    program = compile_program("second_line", folder, "gcc", "-O0", "-DTSS_SEEDED")
+    program = compile_program("second_line", folder, "gcc", "-O0", *SANITIZED, "-DTSS_SEEDED")
     (folder / "parameters").write_text(vectors.compact(vectors.pre_parameters()[0]), encoding="ascii")
 
     def run(cases: Sequence[Case]) -> list[bool]:

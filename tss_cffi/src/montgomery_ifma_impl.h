@@ -9,7 +9,8 @@
 /* ---- Eight digits at a time ----
  *
  * Written with the compilers' own vectors and two instructions. Where there are none these are written out: with TSS_IFMA_EMULATED, so that
- * valgrind, which does not know them, can run the same kernel. TSS_IFMA_OFF leaves the other kernel alone. */
+ * valgrind, which does not know them, can run the same kernel. TSS_IFMA_OFF leaves the other kernel alone. TSS_IFMA_UNSANITIZED takes this
+ * one out of what the sanitizers watch. */
 
 typedef uint64_t ifma_vector __attribute__((vector_size(64)));
 typedef uint64_t ifma_unaligned __attribute__((vector_size(64), aligned(8), may_alias));
@@ -24,7 +25,12 @@ __extension__ typedef unsigned __int128 ifma_wide;
 
 #include <immintrin.h>
 
-#define IFMA_TARGET __attribute__((target("avx512f,avx512dq,avx512vl,avx512ifma,bmi2")))
+#ifdef TSS_IFMA_UNSANITIZED
+#define IFMA_SANITIZED __attribute__((no_sanitize("address"), no_sanitize("undefined")))
+#else
+#define IFMA_SANITIZED
+#endif
+#define IFMA_TARGET __attribute__((target("avx512f,avx512dq,avx512vl,avx512ifma,bmi2"))) IFMA_SANITIZED
 
 static bool ifma_machine(void) {
 #ifdef TSS_IFMA_OFF

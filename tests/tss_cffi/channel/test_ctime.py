@@ -10,6 +10,10 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+import pytest
+
+pytestmark = pytest.mark.uninstrumented(reason="a program of its own, under valgrind")
+
 HERE: Final = Path(__file__).parent
 CORE: Final = Path(__file__).parents[3] / "tss_cffi"
 STRICT: Final = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-gdwarf-4", "-O2")
