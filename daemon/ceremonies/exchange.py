@@ -80,8 +80,8 @@ class Exchange:
         return await self._carry(lambda progress: progress.state in states)
 
     async def until_all_spoke(self) -> wire.Progress:
-        """Carry frames until the second round, for which everybody's first message is needed. Raises: As `until`."""
-        return await self._carry(lambda progress: progress.round > 1 or progress.state == "result")
+        """Carry frames until all hellos are in, or without hellos the first round. Raises: As for `until`."""
+        return await self._carry(lambda progress: progress.state != "hello" and (not self._plain or progress.round > 1))
 
     async def until_confirmed(self, parties: int) -> wire.Progress:
         """Carry frames until so many parties have confirmed the result, ours included. Raises: As for `until`."""

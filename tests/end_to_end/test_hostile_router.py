@@ -260,28 +260,31 @@ def storm(network: Arena) -> Storm:
                 await signing(deed, storm.struck[deed])
 
         with trio.fail_after(600):
-            async with trio.open_nursery() as nursery:
-                for kind, number in SIGNING_STEPS:
-                    script = Withhold(VICTIM, kind, number)
-                    nursery.start_soon(signing, f"signing without {kind} {number}", script)
-                for kind, number in KEYGEN_STEPS:
-                    script = Withhold(VICTIM, kind, number)
-                    nursery.start_soon(keygen, f"keygen without {kind} {number}", script)
-                for deed in DEEDS:
-                    storm.struck[deed] = Once(of_signing.deed(deed))
-                    nursery.start_soon(bear, deed)
-            await trio.to_thread.run_sync(network.refill)
-            await keygen(FIRST, in_turn(of_keygen, FIRST, 0))
-            await trio.to_thread.run_sync(network.refill)
-            holds_back = HoldsBack(in_turn(of_keygen, SECOND, len(DEEDS) // 2))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(keygen, SECOND, holds_back)
-                await holds_back.all_are_held.wait()
-                for party in network.net.parties.values():
-                    async with party.client() as client:
-                        (share,) = (await client.get("/mpc-party/shares?status=pending")).json()["shares"]
-                        assert share["partyId"] == party.party_id
-                holds_back.relents = True
+            async with trio.open_nursery() as waiting:
+                async with trio.open_nursery() as nursery:
+                    for kind, number in SIGNING_STEPS:
+                        script = Withhold(VICTIM, kind, number)
+                        nursery.start_soon(signing, f"signing without {kind} {number}", script)
+                    for kind, number in KEYGEN_STEPS:
+                        script = Withhold(VICTIM, kind, number)
+                        # Who has not spoken yet may be searching for primes, and is waited for.
+                        among = waiting if kind == "hello" else nursery
+                        among.start_soon(keygen, f"keygen without {kind} {number}", script)
+                    for deed in DEEDS:
+                        storm.struck[deed] = Once(of_signing.deed(deed))
+                        nursery.start_soon(bear, deed)
+                await trio.to_thread.run_sync(network.refill)
+                await keygen(FIRST, in_turn(of_keygen, FIRST, 0))
+                await trio.to_thread.run_sync(network.refill)
+                holds_back = HoldsBack(in_turn(of_keygen, SECOND, len(DEEDS) // 2))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(keygen, SECOND, holds_back)
+                    await holds_back.all_are_held.wait()
+                    for party in network.net.parties.values():
+                        async with party.client() as client:
+                            (share,) = (await client.get("/mpc-party/shares?status=pending")).json()["shares"]
+                            assert share["partyId"] == party.party_id
+                    holds_back.relents = True
 
     network.running.call(attack)
     read_logs(network.net, storm.ends.values())
