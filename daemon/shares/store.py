@@ -100,7 +100,7 @@ class _Write(Generic[T]):
     act: Callable[[sqlite3.Connection], T]
     result: T | None = None
     error: BaseException | None = None
-    done: bool = False
+    done: trio.Event = field(default_factory=trio.Event)
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ class Store:
     _reader: sqlite3.Connection
     _finder: sqlite3.Connection
     _queue: deque[_Write[object]] = field(default_factory=deque)
-    _turn: trio.Lock = field(default_factory=trio.Lock)
+    _writing: bool = False
     _reading: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
     _news: dict[tuple[SessionId, PartyId], _News] = field(default_factory=dict)
     _outbox: trio.Event = field(default_factory=trio.Event)
@@ -131,25 +131,36 @@ class Store:
 
     async def write(self, act: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out `act` in a transaction; durable on return. It may be repeated by nobody, and sees all before it."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         job: _Write[T] = _Write(act)
         self._queue.append(cast("_Write[object]", job))
-        try:
-            async with self._turn:
-                if not job.done:
-                    batch = list(self._queue)
-                    self._queue.clear()
-                    with trio.CancelScope(shield=True):  # the batch is also others'
-                        await trio.to_thread.run_sync(_transact, self._writer, batch)
-        except trio.Cancelled:
-            if job in self._queue:
-                self._queue.remove(cast("_Write[object]", job))
-            raise
+        if not self._writing:
+            self._commit()
+        with trio.CancelScope(shield=True):  # what is in the hands of a thread cannot be taken back
+            await job.done.wait()
         if job.error is not None:
             if isinstance(job.error, AuditUnwritable):
                 self.problem = job.error.message
             raise job.error
         self.problem = ""
         return cast("T", job.result)
+
+    def _commit(self) -> None:
+        """Have a thread write what is there. Not by `to_thread`: what that adds costs as much as the write."""
+        batch = list(self._queue)
+        self._queue.clear()
+        self._writing = True
+        token = trio.lowlevel.current_trio_token()
+        trio.lowlevel.start_thread_soon(
+            lambda: _transact(self._writer, batch), lambda _: token.run_sync_soon(self._committed, batch)
+        )
+
+    def _committed(self, batch: list[_Write[object]]) -> None:
+        for job in batch:
+            job.done.set()
+        self._writing = False
+        if self._queue:
+            self._commit()
 
     async def read(self, act: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out `act` on what is committed, in a thread."""
@@ -853,12 +864,11 @@ def _transact(connection: sqlite3.Connection, batch: list[_Write[object]]) -> No
             connection.execute("RELEASE job")
         connection.execute("COMMIT")
     except BaseException as error:  # noqa: BLE001  whatever it was, nothing of the batch is stored
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
         for job in batch:
             job.error = _in_our_words(error)
-    for job in batch:
-        job.done = True
+        with suppress(sqlite3.Error):  # then no transaction can begin any more, and everybody is told
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
 
 def _read(connection: sqlite3.Connection, act: Callable[[sqlite3.Connection], T]) -> T:
