@@ -1,4 +1,7 @@
-"""The builds of the core that are for tests (tss_cffi/build.py), made when a source is newer than they are."""
+"""The builds of the core that are for tests (tss_cffi/build.py), made when a source is newer than they are.
+
+`python tests/tss_cffi/builds.py VARIANT...` makes them ahead.
+"""
 
 from __future__ import annotations
 
@@ -33,3 +36,8 @@ def build(variant: str) -> Path:
             for path in (folder / "tss_cffi_seeded").glob("_core*.so"):
                 os.utime(path, (started, started))  # a source that changed meanwhile is newer
     return folder
+
+
+if __name__ == "__main__":
+    for each in sys.argv[1:]:
+        build(each)
