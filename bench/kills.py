@@ -2,12 +2,13 @@
 
     python bench/kills.py [--quick] [--json FILE] [--every N] [--only WORD...]
 
-A point is before or after one transaction of the store, one request across the wall, or one frame for the router,
-counted from the request on (tests/end_to_end/killed.py). At each point: a session is started on all parties, the
-victim dies in it, is started again and must be ready within `RESTART_SECONDS`; the session must have ended everywhere
-and the same way, or have been completed by confirmations, and asking for it again must begin nothing; every share that
-was committed must be there; no two signatures may have the same r; and the three go on signing. Whatever does not hold
-is an exception. Pre-parameters are recorded ones: their search is not what is tried here.
+A point is before or after one transaction of the store, one request across the wall, one frame for the router or one
+request to the coordinator, counted from the admission on (tests/end_to_end/killed.py). At each point: a session is
+started on all parties, the victim dies in it, is started again and must be ready within `RESTART_SECONDS`; the session
+must have ended everywhere and the same way, or have been completed by confirmations, and asking for it again must begin
+nothing; every share that was committed must be there; no two signatures may have the same r; and the three go on
+signing. Whatever does not hold is an exception. Pre-parameters are recorded ones: their search is not what is tried
+here.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def all_points(every: int, only: frozenset[str] = frozenset()) -> Iterator[Point
         only: Words that a point must have; for several runs side by side.
     """
     for ceremony, kind, when in itertools.product(
-        ("signing", "keygen"), ("commit", "call", "send"), ("before", "after")
+        ("signing", "keygen"), ("commit", "call", "send", "request"), ("before", "after")
     ):
         if not only <= {ceremony, kind, when}:
             continue

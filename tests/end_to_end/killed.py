@@ -3,8 +3,9 @@
     python tests/end_to_end/killed.py ARM ARGUMENTS-OF-TSSD...
 
 ARM is a file. Once it is there, with the words KIND NUMBER WHEN in it, the next admitted request begins to count: of
-KIND `commit` (a transaction of the store), `call` (a request across the wall) or `send` (a frame for the router). The
-process ends before or after (WHEN) number NUMBER of them. Without the file it is tssd and nothing else.
+KIND `commit` (a transaction of the store), `call` (a request across the wall), `send` (a frame for the router) or
+`request` (one to the coordinator). The process ends before or after (WHEN) number NUMBER of them. Without the file it
+is tssd and nothing else.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from daemon import __main__ as tssd
 from daemon.ceremonies.admission import Admission
 from daemon.custody.client import Custodian
+from daemon.network.coordinator import Coordinator
 from daemon.network.router import Stream
 from daemon.shares import store
 
@@ -78,5 +80,6 @@ _transact, _admit = store._transact, Admission.admit
 store._transact = transact  # type: ignore[assignment]
 Admission.admit = admit  # type: ignore[assignment, method-assign]
 Custodian.ask = around("call", Custodian.ask)  # type: ignore[method-assign]
+Coordinator._exchange = around("request", Coordinator._exchange)  # type: ignore[method-assign]
 Stream.send = around("send", Stream.send)  # type: ignore[method-assign]
 sys.exit(tssd.main(sys.argv[2:]))
