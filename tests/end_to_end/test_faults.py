@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from localnet.coordinator import Invitation
     from localnet.net import Net
+    from localnet.router import Frame
     from tests.end_to_end.conftest import Committee
 
 HASH = hashlib.sha256(b"in bad weather").hexdigest()
@@ -112,15 +113,15 @@ def test_a_cut_stream_loses_no_session(committee: Committee) -> None:
     made = invite(committee)
     cut = dict.fromkeys(SIGNERS, 0)
 
-    def on_step(party: str, step: dict[str, Any]) -> None:
-        if step["step"] == "round" and cut[party] < 2:
-            cut[party] += 1
-            net.router.disconnect(made.session_id, party)
+    def disconnect(session_id: str, frame: Frame) -> None:
+        if frame.round_number in {2, 5} and cut[frame.from_party] < frame.round_number // 2:
+            cut[frame.from_party] += 1
+            net.router.disconnect(session_id, frame.from_party)
 
-    net.on_step = on_step
+    net.router.tap = disconnect
     ended = committee.running.call(sign, net, committee.public_key, made)
     assert [each["status"] for each in ended.values()] == ["completed"] * 2
-    assert sum(cut.values()) >= 2
+    assert cut == dict.fromkeys(SIGNERS, 2)
 
 
 def test_the_router_may_hear_of_the_session_later_than_the_parties(committee: Committee) -> None:
@@ -147,10 +148,10 @@ def test_reports_wait_for_a_coordinator_that_is_down(committee: Committee) -> No
     net = committee.running.net
     made = invite(committee)
 
-    def on_step(_: str, step: dict[str, Any]) -> None:
-        net.coordinator.down |= step["step"] == "round"
+    def go_down(_: str, frame: Frame) -> None:
+        net.coordinator.down |= frame.round_number > 0
 
-    net.on_step = on_step
+    net.router.tap = go_down
     ended = committee.running.call(sign, net, committee.public_key, made)
     assert [each["status"] for each in ended.values()] == ["completed"] * 2
     assert net.coordinator.sessions[made.session_id].reports == {}
@@ -178,13 +179,13 @@ def test_a_killed_daemon_comes_back_with_its_shares(committee: Committee) -> Non
     victim = net.parties[SIGNERS[1]]
     killed = trio.Event()
 
-    def on_step(party: str, step: dict[str, Any]) -> None:
-        if party == SIGNERS[0] and step["round"] == 3 and not killed.is_set():
+    def kill(_: str, frame: Frame) -> None:
+        if frame.round_number == 3 and not killed.is_set():
             killed.set()
             assert victim.process is not None
             victim.process.kill()
 
-    net.on_step = on_step
+    net.router.tap = kill
 
     async def survivor() -> dict[str, Any]:
         session: dict[str, Any] = {}
@@ -221,7 +222,7 @@ def test_a_killed_daemon_comes_back_with_its_shares(committee: Committee) -> Non
         theirs = client.get(f"/mpc-party/sessions/{made.session_id}").json()
         assert (theirs["status"], theirs["reason"]) == ("failed", "restart")
         assert client.post("/mpc-party/audit/verify").json()["whole"] is True
-    net.on_step = None
+    net.router.tap = None
     signs(committee)
 
 

@@ -23,6 +23,7 @@ from tests.end_to_end.running import PARTIES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from localnet.router import Frame
     from tests.end_to_end.conftest import Committee
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,8 +110,8 @@ def test_each_named_figure_moves(committee: Committee) -> None:
     made = net.coordinator.create_signing(committee.public_key, PARTIES[:2], HASH)
     under_way: list[dict[str, float]] = []
 
-    def on_step(_: str, step: dict[str, Any]) -> None:
-        net.coordinator.down |= step["step"] == "round"  # so that the report has to wait
+    def go_down(_: str, frame: Frame) -> None:
+        net.coordinator.down |= frame.round_number > 0  # so that the report has to wait
 
     async def sign() -> None:
         expected = {"messageHash": HASH, "publicKey": committee.public_key}
@@ -122,9 +123,9 @@ def test_each_named_figure_moves(committee: Committee) -> None:
             under_way.append(await trio.to_thread.run_sync(waits))
             net.coordinator.down = False
 
-    net.on_step = on_step
+    net.router.tap = go_down
     committee.running.call(sign)
-    net.on_step = None
+    net.router.tap = None
     assert under_way[0]['tssd_outbox_age_seconds{kind="report"}'] > 0
     after = eventually(committee, party, lambda now: now['tssd_outbox_waiting{kind="report"}'] == 0)
     assert after['tssd_outbox_age_seconds{kind="report"}'] == 0
@@ -134,7 +135,7 @@ def test_each_named_figure_moves(committee: Committee) -> None:
         'tssd_round_seconds_count{type="sign"}',
         "tssd_hsm_operations",
     )
-    eventually(committee, party, lambda now: all(now[name] > before[name] for name in moving))
+    eventually(committee, party, lambda now: all(now.get(name, 0) > before.get(name, 0) for name in moving))
     assert figures(committee, party)["tssd_seconds_since_progress"] < 60
     for name in ("tssd_router_inbox_frames", "tssd_custodian_restarts", "tssd_hsm_errors"):
         assert name in after
