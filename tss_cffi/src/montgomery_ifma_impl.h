@@ -21,6 +21,17 @@ __extension__ typedef unsigned __int128 ifma_wide;
 #define IFMA_DIGIT (((uint64_t)1 << IFMA_DIGIT_BITS) - 1)
 #define IFMA_VECTORS_MAX 10u
 
+static bool ifma_machine(void) {
+#if defined(TSS_IFMA_EMULATED)
+    return true;
+#elif defined(TSS_IFMA_OFF) || !defined(__x86_64__)
+    return false;
+#else
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
+        && __builtin_cpu_supports("avx512ifma") && __builtin_cpu_supports("bmi2");
+#endif
+}
+
 #if defined(__x86_64__) && !defined(TSS_IFMA_EMULATED)
 
 #include <immintrin.h>
@@ -31,15 +42,6 @@ __extension__ typedef unsigned __int128 ifma_wide;
 #define IFMA_SANITIZED
 #endif
 #define IFMA_TARGET __attribute__((target("avx512f,avx512dq,avx512vl,avx512ifma,bmi2"))) IFMA_SANITIZED
-
-static bool ifma_machine(void) {
-#ifdef TSS_IFMA_OFF
-    return false;
-#else
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
-        && __builtin_cpu_supports("avx512ifma") && __builtin_cpu_supports("bmi2");
-#endif
-}
 
 /* sum + the low, or the high, 52 bits of x y, in each lane */
 #define ifma_low(sum, x, y) ((ifma_vector)_mm512_madd52lo_epu64((__m512i)(sum), (__m512i)(x), (__m512i)(y)))
@@ -54,14 +56,6 @@ static bool ifma_machine(void) {
 #else
 
 #define IFMA_TARGET
-
-static bool ifma_machine(void) {
-#ifdef TSS_IFMA_EMULATED
-    return true;
-#else
-    return false;
-#endif
-}
 
 /* Macros, because how a function takes such vectors is not defined where there are no registers for them. */
 #define ifma_low(sum, x, y) ifma_multiply((sum), (x), (y), (uint64_t)ifma_product_ & IFMA_DIGIT)
