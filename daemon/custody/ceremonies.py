@@ -113,11 +113,6 @@ class SealedCeremony:
         """Whether it may still use a key."""
         return self._channel.state < peer.ChannelState.CONFIRMING
 
-    @property
-    def roomy(self) -> bool:
-        """Whether it takes the locked memory of a ceremony; what is left of one that is over is small."""
-        return self.live or self._party is not None
-
     def receive(self, data: bytes, now_ms: int) -> Progress:
         """One frame of the router's: any bytes."""
         if self._channel.state is peer.ChannelState.HELLO:
@@ -282,9 +277,6 @@ class PlainCeremony:
         self._steps = 0
         self._confirmed = False
         self._aborted: FaultReport | None = None
-
-    roomy = True
-    """Whether it takes the locked memory of a ceremony."""
 
     @property
     def live(self) -> bool:

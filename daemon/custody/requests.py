@@ -88,11 +88,6 @@ class Held:
         """Whether it may still use a key."""
         return self.ceremony is None or self.ceremony.live
 
-    @property
-    def roomy(self) -> bool:
-        """Whether it takes the locked memory of a ceremony."""
-        return self.ceremony is None or self.ceremony.roomy
-
     def is_of(self, session: bytes, party_id: str) -> bool:
         """Whether it is this party's seat in this session."""
         return (self.seat.session, self.seat.party_id) == (session, party_id)
@@ -186,7 +181,8 @@ class ServiceRequests:
         return Begun(ceremony=number, frames=progress.frames, plain=progress.plain)
 
     def _check_room(self, seat: KeygenSeat | SigningSeat) -> None:
-        taken = sum(held.roomy for held in self._held.values())
+        # A sealed ceremony that is over has wiped its party, and what is left of it is small.
+        taken = sum(held.live or held.seat.channel == "plain" for held in self._held.values())
         if (taken + 1) * CEREMONY_BYTES > arena_usage().capacity:
             raise Refusal("busy", "no room for another ceremony; let one end, or raise custodian.arena_mib")
         for held in self._held.values():
