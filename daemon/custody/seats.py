@@ -140,7 +140,8 @@ class KeygenSeat:
         if self._finished is not None:
             return self._finished
         request = self.request
-        assert self._result is not None  # noqa: S101  (`take` comes first)
+        if self._result is None:
+            raise Refusal("state", "what was taken is wiped")
         with Share(self._result) as share:
             info, fingerprints = share.info, tuple(share.fingerprints())
         row = ShareRow(
@@ -172,6 +173,7 @@ class KeygenSeat:
         """Wipe what was not sealed."""
         if self._result is not None:
             self._result.close()
+            self._result = None
 
     def _refuse_known(self, fingerprints: list[bytes]) -> None:
         if not set(fingerprints).isdisjoint(self.request.known_fingerprints):
