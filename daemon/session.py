@@ -80,6 +80,10 @@ STATUS_OF: Final[dict[Step, SessionStatus]] = {
 }
 """The status each step brings; every other step leaves the session `in_progress`."""
 
+TELLING: Final[frozenset[Step]] = frozenset({Step.JOINING, Step.BEGUN, Step.ROUND})
+"""Steps that only tell where a session stands. A restart does the same whether the newest of them is known or not: the
+session has failed. So they are in the journal before their effect, like all others, but need not be on the disk yet."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalEntry:

@@ -2,8 +2,10 @@
 
 One connection writes and another reads lists, each in one thread at a time; a third finds single things by their key at
 once, in trio's own thread, for that takes less time than to hand it to another. Every write is durable when its method
-returns (WAL, synchronous=FULL). Writers that come while a commit is under way share the next one, so that many
-ceremonies cost few fsyncs; each keeps a savepoint of its own: what one breaks is not the others' loss.
+returns (WAL, synchronous=FULL), but for steps that only tell where a session stands: those are in the file when the
+method returns, which the end of this process does not undo, and on the disk with the next durable write
+(synchronous=NORMAL, by a fourth connection, at once). Writers that come while a commit is under way share the next one,
+so that many ceremonies cost few fsyncs; each keeps a savepoint of its own: what one breaks is not the others' loss.
 
 No secret is in it: shares and pre-parameters are sealed to the HSM. Raised by every writing method, besides what it
 says: `AuditUnwritable` where the disk is full, read-only or gone; `Broken` where the database is not what we wrote.
@@ -38,7 +40,7 @@ from daemon.errors import (
     outcome,
 )
 from daemon.events import KeygenCompleted, Published, ShareCreated, SigningCompleted, timestamp
-from daemon.session import STATUS_OF, JournalEntry, Session, SessionStatus, SessionType, Step
+from daemon.session import STATUS_OF, TELLING, JournalEntry, Session, SessionStatus, SessionType, Step
 from daemon.share import LEGAL, Share, ShareStatus
 from daemon.shares import audit, rows, schema
 from daemon.values import Channel, MessageHash, PartyId, PublicKey, SessionId, ShareId, ShareType, Signature, now
@@ -119,6 +121,7 @@ class Store:
     _writer: sqlite3.Connection
     _reader: sqlite3.Connection
     _finder: sqlite3.Connection
+    _jotter: sqlite3.Connection
     _queue: deque[_Write[object]] = field(default_factory=deque)
     _writing: bool = False
     _reading: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
@@ -129,21 +132,38 @@ class Store:
 
     # ---- Transactions ----
 
-    async def write(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        """Carry out `act` in a transaction; durable on return. It may be repeated by nobody, and sees all before it."""
+    async def write(self, act: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
+        """Carry out `act` in a transaction. It may be repeated by nobody, and sees all before it.
+
+        Args:
+            act: What to do.
+            durable: On the disk on return. Otherwise a loss of power may undo it, as long as no durable write follows.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
         job: _Write[T] = _Write(act)
-        self._queue.append(cast("_Write[object]", job))
-        if not self._writing:
-            self._commit()
-        with trio.CancelScope(shield=True):  # what is in the hands of a thread cannot be taken back
-            await job.done.wait()
+        if durable or not self._jot(cast("_Write[object]", job)):
+            self._queue.append(cast("_Write[object]", job))
+            if not self._writing:
+                self._commit()
+            with trio.CancelScope(shield=True):  # what is in the hands of a thread cannot be taken back
+                await job.done.wait()
         if job.error is not None:
             if isinstance(job.error, AuditUnwritable):
                 self.problem = job.error.message
             raise job.error
         self.problem = ""
         return cast("T", job.result)
+
+    def _jot(self, job: _Write[object]) -> bool:
+        """Write it at once, without waiting for the disk. False while anybody else is writing: nobody waits here."""
+        if self._writing:
+            return False
+        try:
+            self._jotter.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error:  # another process's turn; anything worse meets the writer too
+            return False
+        _transact(self._jotter, [job])
+        return True
 
     def _commit(self) -> None:
         """Have a thread write what is there. Not by `to_thread`: what that adds costs as much as the write."""
@@ -209,14 +229,17 @@ class Store:
         columns: dict[str, object] | None = None,
         audited: dict[str, object] | None = None,
     ) -> None:
-        """Add a journal row for a step that ends nothing. columns: of the session. audited: subject of an audit row."""
+        """Add a journal row for a step that ends nothing; durable where its step is (`daemon.session.TELLING`).
+
+        columns: of the session. audited: subject of an audit row.
+        """
 
         def act(connection: sqlite3.Connection) -> None:
             _note(connection, session, step, detail or {}, columns or {}, round_number=round_number)
             if audited is not None:
                 audit.append(connection, "tssd", str(step), _about(session) | audited)
 
-        await self.write(act)
+        await self.write(act, durable=audited is not None or step not in TELLING)
         self._wake(session.session_id, session.party_id)
 
     async def end(self, session: Session, error: DaemonError, *, report: bool) -> bool:
@@ -329,7 +352,7 @@ class Store:
             " AND NOT EXISTS (SELECT 1 FROM party_shares AS p"
             " WHERE p.session_id = s.session_id AND p.party_id = s.party_id AND p.status = 'pending')"
         )
-        quiet = {Step.OFFERED, Step.PREPARING, Step.JOINING, Step.AGREED}
+        quiet = {Step.OFFERED, Step.PREPARING, Step.JOINING}  # that it was begun may be lost with the power
         return [
             Interrupted(
                 session_id=SessionId(row["session_id"]),
@@ -677,14 +700,15 @@ class Store:
             if refused is not None:
                 audit.append(connection, "tssd", "report-refused", {"outbox": numbers, "why": refused})
 
-        await self.write(act)
+        await self.write(act, durable=refused is not None)  # forgotten, it leaves once more
 
     async def attempted(self, number: int) -> None:
         """This one was tried in vain."""
         await self.write(
             lambda connection: connection.execute(
                 "UPDATE outbox SET attempts = attempts + 1 WHERE number = ?", (number,)
-            )
+            ),
+            durable=False,
         )
 
     async def events(self, after: int, limit: int) -> list[Published]:
@@ -814,12 +838,16 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
         Refused: The file cannot be opened, is another program's, or a newer tssd's.
     """
     try:
-        writer, reader, finder = [await trio.to_thread.run_sync(connect, path) for _ in range(3)]
+        writer, reader, finder, jotter = [await trio.to_thread.run_sync(connect, path) for _ in range(4)]
+        # In trio's own thread nothing waits: not for another process, nor for the disk.
+        for pragma in ("busy_timeout = 0", "synchronous = NORMAL", "wal_autocheckpoint = 0"):
+            jotter.execute(f"PRAGMA {pragma}")
     except (sqlite3.Error, OSError) as error:
         raise Refused(f"the share store {path} cannot be opened: {error}", "look at service.state_directory") from None
     try:
-        yield Store(path, writer, reader, finder)
+        yield Store(path, writer, reader, finder, jotter)
     finally:
+        jotter.close()
         finder.close()
         reader.close()
         writer.close()
@@ -851,7 +879,8 @@ def keep_pins(connection: sqlite3.Connection, pins: wire.Pins) -> None:
 def _transact(connection: sqlite3.Connection, batch: list[_Write[object]]) -> None:
     """Carry out a batch in one transaction, each in a savepoint of its own. Errors are left in the jobs."""
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        if not connection.in_transaction:
+            connection.execute("BEGIN IMMEDIATE")
         for job in batch:
             connection.execute("SAVEPOINT job")
             try:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import re
+import signal
 import sqlite3
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from daemon.custody import wire
 from daemon.errors import (
@@ -24,7 +26,7 @@ from daemon.errors import (
     UnknownShare,
 )
 from daemon.network.peers import load_pins, store_pins
-from daemon.session import SessionStatus, SessionType, Step
+from daemon.session import TELLING, SessionStatus, SessionType, Step
 from daemon.share import ShareStatus
 from daemon.shares import schema
 from daemon.shares.store import Store, connect, open_store
@@ -603,3 +605,91 @@ async def test_another_process_that_comes_and_goes_leaves_the_log_alone(store: S
     visitor = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM journal'); c.close()"
     await trio.run_process([sys.executable, "-c", visitor, str(path)])
     assert log.stat().st_ino == before
+
+
+@pytest.mark.parametrize("step", Step)
+async def test_only_steps_that_decide_something_wait_for_the_disk(store: Store, tmp_path: Path, step: Step) -> None:
+    session, _ = await store.offer(offer())
+    durable, quick = store._writer.total_changes, store._jotter.total_changes
+    await store.note(session, step)
+    assert (store._writer.total_changes == durable) is (step in TELLING)
+    assert (store._jotter.total_changes > quick) is (step in TELLING)
+    with closing(sqlite3.connect(tmp_path / "tssd.db")) as another:  # it is in the file all the same
+        rows = another.execute("SELECT step FROM journal ORDER BY number").fetchall()
+    assert rows == [(Step.OFFERED,), (step,)]
+
+
+async def test_quick_writes_never_wait_for_the_disk(store: Store) -> None:
+    def pragma(name: str) -> int:
+        return int(store._jotter.execute(f"PRAGMA {name}").fetchone()[0])
+
+    assert {name: pragma(name) for name in ("synchronous", "busy_timeout", "wal_autocheckpoint", "foreign_keys")} == {
+        "synchronous": 1,
+        "busy_timeout": 0,
+        "wal_autocheckpoint": 0,
+        "foreign_keys": 1,
+    }
+
+
+KILLED = """
+import os, signal, sys, trio
+from pathlib import Path
+from daemon.session import TELLING
+from daemon.shares.store import open_store
+from tests.daemon.shares.samples import offer
+
+async def main():
+    async with open_store(Path(sys.argv[1])) as store:
+        session, _ = await store.offer(offer())
+        for step in sorted(TELLING):
+            await store.note(session, step)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+trio.run(main)
+"""
+
+
+async def test_steps_outlive_a_killed_process(tmp_path: Path) -> None:
+    path = tmp_path / "tssd.db"
+    ended = await trio.run_process([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    async with open_store(path) as store:
+        (session,) = await store.sessions()
+        entries = await store.journal(session.session_id, session.party_id)
+        assert [entry.step for entry in entries] == [Step.OFFERED, *sorted(TELLING)]
+
+
+async def test_while_another_process_writes_a_quick_step_waits_its_turn(store: Store, tmp_path: Path) -> None:
+    session, _ = await store.offer(offer())
+    with closing(sqlite3.connect(tmp_path / "tssd.db", isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.note, session, Step.JOINING)
+            await trio.testing.wait_all_tasks_blocked()  # nothing else stands still meanwhile
+            assert (await store.session(session.session_id)).step is Step.OFFERED
+            another.execute("ROLLBACK")
+    assert (await store.session(session.session_id)).step is Step.JOINING
+
+
+async def test_a_quick_step_does_not_overtake_a_durable_one(store: Store) -> None:
+    session, _ = await store.offer(offer())
+    order = [Step.JOINING, Step.AGREED, Step.BEGUN, Step.NONCE_SPENT, Step.ROUND]
+
+    async def note(step: Step) -> None:
+        await store.note(session, step)
+
+    async with trio.open_nursery() as nursery:
+        for step in order:
+            nursery.start_soon(note, step)
+            await trio.testing.wait_all_tasks_blocked(0)
+    entries = await store.journal(session.session_id, session.party_id)
+    assert [entry.step for entry in entries[1:]] == order
+
+
+async def test_a_quick_write_that_fails_says_so_and_leaves_nothing(store: Store) -> None:
+    session, _ = await store.offer(offer())
+    await store.end(session, Overdue("too late"), report=False)
+    with pytest.raises(Broken, match="has ended"):
+        await store.note(session, Step.ROUND, round_number=1)
+    assert not store._jotter.in_transaction
+    assert (await store.journal(session.session_id, session.party_id))[-1].step is Step.TIMEOUT
