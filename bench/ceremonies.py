@@ -19,7 +19,7 @@ import sqlite3
 import statistics
 import sys
 import tempfile
-from contextlib import closing, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -51,6 +51,8 @@ PROTOCOL: Final = "gg18-v3"
 ROOM: Final = 1.5
 """Sessions that a daemon takes, as a multiple of those in flight: one that is done still answers its peers."""
 SESSIONS_PER_MIB: Final = 2
+SILENT_SECONDS: Final = 5
+"""Nothing was reported from a session for so long: then the daemons are asked."""
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 WRITERS: Final = 64
 """That fill the store side by side: they share their commits."""
@@ -173,20 +175,68 @@ async def timed_keygens(net: Net, count: int) -> tuple[str, list[float]]:
     return public_key, seconds
 
 
-async def one_signing(net: Net, public_key: str, signers: tuple[str, ...], seconds: list[float]) -> None:
-    """A signing of a random hash, timed from the first request to the last report."""
-    began = trio.current_time()
-    await net.sign(public_key, signers, os.urandom(32).hex())
-    seconds.append(trio.current_time() - began)
+class Service:
+    """What stands beside a daemon and asks it to sign, on a connection that it keeps.
+
+    It learns the result where the parties report it, and asks a daemon only when nothing was reported for a while.
+    """
+
+    def __init__(self, net: Net, stack: AsyncExitStack) -> None:
+        self._net = net
+        self._stack = stack
+        self._clients: dict[str, httpx.AsyncClient] = {}
+
+    async def sign(self, public_key: str, signers: tuple[str, ...], seconds: list[float]) -> None:
+        """A signing of a random hash, timed from the first request to the last report. Raises SessionFailed."""
+        began = trio.current_time()
+        message_hash = os.urandom(32).hex()
+        made = self._net.coordinator.create_signing(public_key, signers, message_hash)
+        async with trio.open_nursery() as nursery:
+            for party_id, token in made.join_tokens.items():
+                body = {"sessionId": made.session_id, "partyId": party_id, "joinToken": token}
+                body |= {"messageHash": message_hash, "publicKey": public_key}
+                nursery.start_soon(self._participate, party_id, body)
+        while True:
+            with trio.move_on_after(SILENT_SECONDS):
+                session = await self._net.coordinator.outcome(made.session_id)
+                break
+            for party_id in signers:
+                await self._look(party_id, made.session_id)
+        self._net.router.forget(made.session_id)
+        if session.status != "completed":
+            raise SessionFailed(f"session {made.session_id}: the parties' reports differ")
+        seconds.append(trio.current_time() - began)
+
+    async def _participate(self, party_id: str, body: dict[str, str]) -> None:
+        answer = await (await self._client(party_id)).post("/mpc-party/signing/participate", json=body)
+        if answer.status_code != httpx.codes.ACCEPTED:
+            raise SessionFailed(f"{party_id} refused: {answer.text}")
+
+    async def _look(self, party_id: str, session_id: str) -> None:
+        session = (await (await self._client(party_id)).get(f"/mpc-party/sessions/{session_id}")).json()
+        if session["status"] not in {"in_progress", "completed"}:
+            raise SessionFailed(f"{party_id}: {session['status']}: {session['errorMessage']}")
+
+    async def _client(self, party_id: str) -> httpx.AsyncClient:
+        if party_id not in self._clients:
+            self._clients[party_id] = await self._stack.enter_async_context(self._net.parties[party_id].client())
+        return self._clients[party_id]
 
 
-async def one_by_one(net: Net, public_key: str, count: int, core_runs: int) -> dict[str, Any]:
-    """Signings one after the other, and what each costs."""
+async def one_by_one(net: Net, service: Service, public_key: str, count: int, core_runs: int) -> dict[str, Any]:
+    """Signings one after the other, and what each costs; a few more whose every step is watched as it happens."""
     latencies: list[float] = []
     before, meter = core_ms(core_runs), Meter(net)
     for turn in range(count):
-        await one_signing(net, public_key, PAIRS[turn % len(PAIRS)], latencies)
-    return {"latency_ms": summary(latencies)} | costs(meter.per_seat(count), (before + core_ms(core_runs)) / 2)
+        await service.sign(public_key, PAIRS[turn % len(PAIRS)], latencies)
+    spent, watched = meter.per_seat(count), Meter(net)
+    for turn in range(watching := max(1, count // 4)):
+        await net.sign(public_key, PAIRS[turn % len(PAIRS)], os.urandom(32).hex())
+    return (
+        {"latency_ms": summary(latencies)}
+        | costs(spent, (before + core_ms(core_runs)) / 2)
+        | {"tssd_cpu_ms_watched": watched.per_seat(watching)["tssd"]}
+    )
 
 
 def costs(spent: dict[str, float], core: float) -> dict[str, Any]:
@@ -199,7 +249,9 @@ def costs(spent: dict[str, float], core: float) -> dict[str, Any]:
     }
 
 
-async def in_flight(net: Net, public_key: str, flight: int, seconds: float, core_runs: int) -> dict[str, Any]:
+async def in_flight(
+    net: Net, service: Service, public_key: str, flight: int, seconds: float, core_runs: int
+) -> dict[str, Any]:
     """Keep `flight` signings under way for so long, by all pairs in turn."""
     latencies: list[float] = []
     failed: list[str] = []
@@ -209,9 +261,9 @@ async def in_flight(net: Net, public_key: str, flight: int, seconds: float, core
     async def keep_signing(turn: int) -> None:
         while trio.current_time() - began < seconds:
             try:
-                await one_signing(net, public_key, PAIRS[turn % len(PAIRS)], latencies)
-            except SessionFailed as error:
-                failed.append(str(error))
+                await service.sign(public_key, PAIRS[turn % len(PAIRS)], latencies)
+            except* SessionFailed as group:
+                failed.append(str(group.exceptions[0]))
 
     async with trio.open_nursery() as nursery:
         for turn in range(flight):
@@ -292,7 +344,7 @@ async def started(party: Party) -> dict[str, float]:
 # ---- A full store ----
 
 
-async def full_store(net: Net, public_key: str, count: int) -> dict[str, Any]:
+async def full_store(net: Net, service: Service, public_key: str, count: int) -> dict[str, Any]:
     """Start and memory of a daemon with so many shares, each with its session, journal, audit and confirmations."""
     party = net.parties[SIGNERS[0]]
     await party.stop()
@@ -310,7 +362,7 @@ async def full_store(net: Net, public_key: str, count: int) -> dict[str, Any]:
         connection.commit()
     figures = await started(party)
     seconds: list[float] = []
-    await one_signing(net, public_key, SIGNERS, seconds)
+    await service.sign(public_key, SIGNERS, seconds)
     used = usage(party)
     return figures | {
         "shares": count,
@@ -358,7 +410,8 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     core_runs = 5 if quick else 40
     with tempfile.TemporaryDirectory(prefix="tssd-") as name:
         config = tables(arguments.flight)
-        async with open_net(Path(name), PARTIES, tables=config) as net:
+        async with open_net(Path(name), PARTIES, tables=config) as net, AsyncExitStack() as stack:
+            service = Service(net, stack)
             public_key, keygens = await timed_keygens(net, 1 if quick else 3)
             sessions = config["limits"]["sessions"]
             assert isinstance(sessions, int)
@@ -367,11 +420,11 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 "load": [round(load, 1) for load in os.getloadavg()],
                 "committee": f"2-of-{len(PARTIES)}",
                 "keygen_ms": summary(keygens),
-                "signing": await one_by_one(net, public_key, 3 if quick else 100, core_runs),
-                "in_flight": await in_flight(net, public_key, arguments.flight, arguments.seconds, core_runs),
+                "signing": await one_by_one(net, service, public_key, 3 if quick else 100, core_runs),
+                "in_flight": await in_flight(net, service, public_key, arguments.flight, arguments.seconds, core_runs),
                 "overload": await overload(net, public_key, sessions),
                 "away": await away(net),
-                "full_store": await full_store(net, public_key, arguments.shares),
+                "full_store": await full_store(net, service, public_key, arguments.shares),
             }
 
 
