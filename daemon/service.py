@@ -160,7 +160,7 @@ async def serve_until_stopped(desk: Desk, listeners: list[trio.SocketListener], 
 
 
 def settle_memory() -> None:
-    """What start-up has made stays: the collector need not look through it again and again while sessions come and go."""
+    """What start-up has made stays: the collector need not look through it again and again."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)

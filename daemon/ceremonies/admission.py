@@ -124,7 +124,7 @@ class Running:
         caller: Who asked for it.
         waits_for: Party ids, or the named reason of a wait.
         progressed_at: trio's clock at the last protocol progress.
-        over: The protocol is; what is still said is for peers that lag.
+        over_at: trio's clock when the protocol was over; what is still said is for peers that lag.
     """
 
     session: Session
@@ -134,7 +134,7 @@ class Running:
     waits_for: tuple[str, ...] = ()
     progressed_at: float = field(default_factory=trio.current_time)
     share_id: ShareId | None = None
-    over: bool = False
+    over_at: float | None = None
     gathering: bool = False
     """Peers may still have to come, or to search for their primes: that is no stall for half of the session's time."""
     _total: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -155,10 +155,15 @@ class Running:
 
     def stop_clocks(self) -> float:
         """The protocol is over; what follows has bounds of its own. The seconds that were left."""
-        self.over = True
+        self.over_at = trio.current_time()
         left = max(0.0, self._total.deadline - trio.current_time())
         self._total.deadline = self._stall.deadline = math.inf
         return left
+
+    @property
+    def over(self) -> bool:
+        """The protocol is."""
+        return self.over_at is not None
 
     @property
     def overdue(self) -> bool:
@@ -355,10 +360,13 @@ class Admission:
 
     def observe_waits(self) -> None:
         """Set the gauges that an outage in silence would show in: progress, and what sessions wait for."""
-        waits = Counter(_named(running) for running in self.running.values())
+        types = Counter(running.session.type for running in self.working)
+        for type_ in SessionType:
+            self._metrics.running.labels(type_).set(types[type_])
+        waits = Counter(_named(running) for running in self.working)
         for name in ("peers", "router", "coordinator", "pre-parameters", "custodian"):
             self._metrics.waiting.labels(name).set(waits[name])
-        newest = max((running.progressed_at for running in self.running.values()), default=None)
+        newest = max((running.progressed_at for running in self.working), default=None)
         self._metrics.since_progress.set(0 if newest is None else trio.current_time() - newest)
 
     def check_alone(self, share: Share, but: Running | None = None) -> None:
@@ -376,17 +384,16 @@ class Admission:
         """Run an admitted ceremony to its end, whatever that is, and write the end down."""
         session = running.session
         named = {"session_id": str(session.session_id), "party_id": str(session.party_id), "type": str(session.type)}
-        self._metrics.running.labels(session.type).inc()
         began = trio.current_time()
         try:
             with structlog.contextvars.bound_contextvars(**named):
                 await self._carry_out(running, ceremony)
         finally:
             del self.running[session.session_id, session.party_id]
-            self._metrics.running.labels(session.type).dec()
             self._ended.set()
             self._ended = trio.Event()
-        self._metrics.session_seconds.labels(session.type).observe(trio.current_time() - began)
+            ended = running.over_at or trio.current_time()
+            self._metrics.session_seconds.labels(session.type).observe(ended - began)
 
     async def _carry_out(self, running: Running, ceremony: Callable[[Running], Awaitable[None]]) -> None:
         session = running.session

@@ -17,6 +17,7 @@ import trio
 from daemon.custody import wire
 from daemon.errors import Broken, Busy, DaemonError, Overdue, PeerFault, Refused, TokenLost
 from daemon.session import SessionType, Step
+from daemon.shares.store import about
 from daemon.values import PartyId
 from daemon.wall import RETRY_SECONDS, Altered
 
@@ -68,6 +69,8 @@ class Exchange:
         self._round = 0
         self._round_began: float | None = None
         self._drops = 0
+        self._aborts_ignored = 0
+        self._blamed: wire.FaultReport | None = None
 
     async def until(self, *states: str) -> wire.Progress:
         """Carry frames until the ceremony is in one of these states.
@@ -150,6 +153,7 @@ class Exchange:
         if progress.state in {"result", "confirming", "complete"}:
             self._leave_round()
         self.progress = progress
+        await self._write_down(progress)
         await self.say(progress.frames, progress.plain)
         if progress.state == "failed":
             raise _fault(progress.fault)
@@ -158,6 +162,16 @@ class Exchange:
             if isinstance(told, PeerFault):
                 raise told
         return progress
+
+    async def _write_down(self, progress: wire.Progress) -> None:
+        """What peers did against the rules goes into the audit log, also where the session gets over it."""
+        fault, session = progress.fault, self._running.session
+        if fault is not None and fault != self._blamed and (fault.culprits or fault.evidence):
+            self._blamed = fault
+            await self._at.store.blame(session, fault)
+        if progress.aborts_ignored > self._aborts_ignored:
+            self._aborts_ignored = progress.aborts_ignored
+            await self._at.store.audited("tssd", "abort-ignored", about(session) | {"count": progress.aborts_ignored})
 
     async def _enter_round(self, progress: wire.Progress) -> None:
         """Write the round down before its messages leave."""
@@ -249,8 +263,6 @@ def _fault(fault: wire.FaultReport | None) -> DaemonError:
         return PeerFault("the ceremony failed", reason="unidentified")
     if fault.reason in OURS:
         return OURS[fault.reason](fault.detail)
-    if fault.evidence:
-        log.warning("evidence", reason=fault.reason, evidence=[piece.hex() for piece in fault.evidence])
     return PeerFault(
         f"{fault.reason}: {fault.detail}" if fault.detail else fault.reason,
         reason=fault.reason,

@@ -233,7 +233,7 @@ class SealedCeremony:
         channel, members = self._channel, self.seat.members
         if not self.live:
             self._leave()
-        progress = channel.progress()
+        progress, drops = channel.progress(), channel.drops()
         return Progress(
             state=STATE_NAMES[channel.state],
             round=progress.round,
@@ -246,7 +246,8 @@ class SealedCeremony:
             ),
             plain=(),
             confirmations=tuple(channel.confirmations().values()),
-            drops=sum(channel.drops().values()),
+            drops=sum(drops.values()),
+            aborts_ignored=drops.get("abort", 0),
             fault=self._fault(),
         )
 
@@ -325,6 +326,7 @@ class PlainCeremony:
             ),
             confirmations=(),
             drops=0,
+            aborts_ignored=0,
             fault=self._aborted or self._fault(self._party.fault()),
         )
 

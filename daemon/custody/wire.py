@@ -465,6 +465,9 @@ class Progress(Frame, frozen=True):
     confirmations: tuple[bytes, ...]
     """All statements held so far, ours included."""
     drops: int
+    """Frames that the channel has dropped."""
+    aborts_ignored: int
+    """Among them, signed abort notices of seats that had confirmed before: either word is a lie."""
     fault: FaultReport | None
 
 

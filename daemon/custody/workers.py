@@ -6,10 +6,13 @@ import os
 import threading
 from collections import deque
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+NICEST: Final = 19
 
 
 class Lane:
@@ -42,7 +45,8 @@ class Workers:
 
     def _work(self, nice: int) -> None:
         if nice:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+            # More than the process may have already, and never less than it has: that takes a privilege.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(NICEST, os.nice(0) + nice))
         while True:
             lane = self._ready.get()
             lane.jobs[0]()

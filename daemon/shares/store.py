@@ -237,7 +237,7 @@ class Store:
         def act(connection: sqlite3.Connection) -> None:
             _note(connection, session, step, detail or {}, columns or {}, round_number=round_number)
             if audited is not None:
-                audit.append(connection, "tssd", str(step), _about(session) | audited)
+                audit.append(connection, "tssd", str(step), about(session) | audited)
 
         await self.write(act, durable=audited is not None or step not in TELLING)
         self._wake(session.session_id, session.party_id)
@@ -260,7 +260,7 @@ class Store:
             if now_in is None or now_in.step in {Step.PENDING, Step.CONFIRMED}:
                 return False
             _note(connection, session, step, detail, columns)
-            audit.append(connection, "tssd", f"session-{step}", _about(session) | detail)
+            audit.append(connection, "tssd", f"session-{step}", about(session) | detail)
             if report:
                 _put(connection, "report", session, {"error": f"{detail['reason']}: {error.message}"})
             return True
@@ -269,6 +269,26 @@ class Store:
         self._wake(session.session_id, session.party_id, over=True)
         self._wake_outbox()
         return ended
+
+    async def blame(self, session: Session, fault: wire.FaultReport) -> None:
+        """A peer broke the rules, as `fault` says, with its evidence. Its session names it, even a completed one."""
+        culprits = rows.compact(list(fault.culprits))
+        subject: dict[str, object] = {
+            "reason": fault.reason,
+            "detail": fault.detail,
+            "culprits": list(fault.culprits),
+            "authenticated": fault.authenticated,
+            "evidence": [statement.hex() for statement in fault.evidence],
+        }
+
+        def act(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE session_states SET culprits = ? WHERE session_id = ? AND party_id = ?",
+                (culprits, str(session.session_id), str(session.party_id)),
+            )
+            audit.append(connection, "tssd", "peer-fault", about(session) | subject)
+
+        await self.write(act)
 
     async def session(self, session_id: SessionId, party_id: PartyId | None = None) -> Session:
         """One session.
@@ -493,7 +513,7 @@ class Store:
             public = {"shareId": row.share_id, "publicKey": row.public_key.hex()}
             known = {"share_id": row.share_id, "public_key": row.public_key.hex()}
             _note(connection, session, Step.PENDING, dict(public), dict(known))
-            audit.append(connection, "tssd", "share-pending", _about(session) | public)
+            audit.append(connection, "tssd", "share-pending", about(session) | public)
 
         await self.write(act)
         self._wake(session.session_id, session.party_id)
@@ -546,7 +566,7 @@ class Store:
                 connection,
                 "tssd",
                 "share-active" if confirmed else "share-active-unconfirmed",
-                _about(session) | public,
+                about(session) | public,
             )
             _put(connection, "report", session, {"public_key": str(share.public_key)})
             created = ShareCreated(
@@ -591,7 +611,7 @@ class Store:
             if session.status.final or not _set_status(connection, share.share_id, ShareStatus.QUARANTINED):
                 return False
             _note(connection, session, step, detail, columns)
-            subject = _about(session) | detail | {"shareId": str(share.share_id)}
+            subject = about(session) | detail | {"shareId": str(share.share_id)}
             audit.append(connection, "tssd", "share-given-up", subject)
             if report:
                 _put(connection, "report", session, {"error": f"{detail['reason']}: {error.message}"})
@@ -615,7 +635,7 @@ class Store:
             connection.execute(
                 "UPDATE party_shares SET last_used_at = ? WHERE id = ?", (timestamp(moment), str(share.share_id))
             )
-            audit.append(connection, "tssd", "signed", _about(session) | {"messageHash": str(message)} | public)
+            audit.append(connection, "tssd", "signed", about(session) | {"messageHash": str(message)} | public)
             _put(connection, "report", session, {"signature": str(signature)})
             completed = SigningCompleted(
                 session_id=session.session_id,
@@ -927,7 +947,8 @@ def _text(value: object | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _about(session: Session) -> dict[str, object]:
+def about(session: Session) -> dict[str, object]:
+    """Which session an audit row is about."""
     return {"sessionId": str(session.session_id), "partyId": str(session.party_id), "type": str(session.type)}
 
 

@@ -8,8 +8,9 @@ import sqlite3
 from contextlib import aclosing, closing, suppress
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import trio
 
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
     from daemon.desk import Desk
     from daemon.session import Session
-    from localnet.router import Delivery
+    from localnet.router import Delivery, Frame
 
 ALICE, BOB, CAROL = NAMES
 PAIR = (ALICE, BOB)
-CONFIRMATION, NOTICE = 5, 6
+HELLO, SEALED, CONFIRMATION, NOTICE = 1, 3, 5, 6
 """Kinds of frames, their second byte (docs/channel.md)."""
 
 
@@ -440,3 +441,126 @@ async def test_a_crash_is_told_to_the_peers(template: Template, tmp_path: Path) 
 
 async def as_it_is_now(desk: Desk, copy: Path) -> None:
     await desk.store.read(lambda connection: connection.execute("VACUUM INTO ?", (str(copy),)))
+
+
+# ---- What is written down, and when ----
+
+
+def kinds_from(name: str, frames: list[Frame]) -> list[int]:
+    return [frame.payload[1] for frame in frames if frame.from_party == name]
+
+
+async def test_the_nonce_is_spent_in_the_journal_before_anything_sealed_leaves(
+    template: Template, tmp_path: Path
+) -> None:
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        found: dict[str, list[str]] = {}
+
+        def look(_: str, frame: Frame) -> None:
+            if frame.payload[1] == SEALED and frame.from_party not in found:
+                with closing(sqlite3.connect(committee.parties[frame.from_party].database)) as connection:
+                    rows = connection.execute("SELECT step FROM journal ORDER BY number DESC LIMIT 2").fetchall()
+                found[frame.from_party] = [step for (step,) in rows]
+
+        committee.router.tap = look
+        assert completed(await committee.ended(await committee.sign(template.key, PAIR)))
+        assert found == {name: [Step.NONCE_SPENT, Step.BEGUN] for name in PAIR}
+
+
+async def test_nothing_sealed_leaves_when_the_log_cannot_be_written_any_more(
+    template: Template, tmp_path: Path
+) -> None:
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        desk = committee.desks[ALICE]
+        sent: list[Frame] = []
+
+        def fill_the_disk(_: str, frame: Frame) -> None:
+            sent.append(frame)
+            if frame.from_party == ALICE and frame.payload[1] == HELLO:  # it has begun, the nonce is not spent
+                desk.store._writer.execute("PRAGMA query_only = 1")
+
+        committee.router.tap = fill_the_disk
+        session = await committee.sign(template.key, PAIR)
+        await until(lambda: NOTICE in kinds_from(ALICE, sent))
+        assert (await desk.session(session)).status is SessionStatus.IN_PROGRESS  # its end cannot be written either
+        committee.router.tap = None
+        desk.store._writer.execute("PRAGMA query_only = 0")
+        ends = await committee.ended(session)
+        assert not set(kinds_from(ALICE, sent)) & {SEALED, CONFIRMATION}
+        assert ends[ALICE].reason == AuditUnwritable.kind
+        assert (ends[BOB].status, ends[BOB].reason) == (SessionStatus.FAILED, "aborted")
+        assert completed(await committee.ended(await committee.sign(template.key, PAIR)))
+
+
+async def test_a_farewell_is_no_session_under_way(template: Template, tmp_path: Path) -> None:
+    """A peer's last word is lost: we have the signature, and go on answering, but nothing stands still."""
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+
+        def lose(delivery: Delivery) -> Iterable[Delivery]:
+            return [] if delivery.payload[1] == CONFIRMATION and delivery.from_party == BOB else [delivery]
+
+        committee.router.mischief = lose
+        desk = committee.desks[ALICE]
+        assert completed(await committee.ended(await committee.sign(template.key, PAIR), (ALICE,)))
+        assert desk.admission.running
+        await desk.refresh_metrics()
+        figures = {
+            (sample.name, *sample.labels.values()): sample.value
+            for metric in desk.metrics.registry.collect()
+            for sample in metric.samples
+        }
+        assert figures["tssd_sessions_running", "sign"] == 0
+        assert figures["tssd_seconds_since_progress",] == 0
+        assert not any(value for name, value in figures.items() if name[0] == "tssd_sessions_waiting")
+
+
+def telling(desk: Desk, monkeypatch: pytest.MonkeyPatch, **told: object) -> None:
+    """From now on the custodian says this, too, when a ceremony is complete."""
+    ask = desk.wall.ask
+
+    async def asked(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401  whatever the wall takes
+        answer = await ask(*arguments, **named)
+        complete = isinstance(answer, wire.Progress) and answer.state == "complete"
+        return msgspec.structs.replace(answer, **told) if complete else answer
+
+    monkeypatch.setattr(desk.wall, "ask", asked)
+
+
+async def test_a_session_that_gets_over_a_fault_names_who_did_it(
+    template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        desk = committee.desks[ALICE]
+        fault = wire.FaultReport(
+            reason="equivocation",
+            detail="a broadcast of round 9, in two versions",
+            round=9,
+            culprits=(BOB,),
+            hearsay=(),
+            authenticated=True,
+            evidence=(b"one version", b"another"),
+        )
+        telling(desk, monkeypatch, fault=fault)
+        session = await committee.sign(template.key, PAIR)
+        await committee.ended(session)
+        await desk.admission.wait_idle()
+        end = await desk.session(session)
+        assert (end.status, end.culprits) == (SessionStatus.COMPLETED, (BOB,))
+        (row,) = [row for row in await desk.audit(limit=1000) if row.action == "peer-fault"]
+        assert row.subject["evidence"] == [b"one version".hex(), b"another".hex()]
+        assert row.subject["culprits"] == [BOB]
+        assert row.subject["sessionId"] == str(session)
+        assert (await desk.verify_audit()).whole
+
+
+async def test_an_abort_after_a_confirmation_is_audited(
+    template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        desk = committee.desks[ALICE]
+        telling(desk, monkeypatch, aborts_ignored=1)
+        session = await committee.sign(template.key, PAIR)
+        assert completed(await committee.ended(session))
+        await desk.admission.wait_idle()
+        (row,) = [row for row in await desk.audit(limit=1000) if row.action == "abort-ignored"]
+        assert (row.subject["sessionId"], row.subject["count"]) == (str(session), 1)
