@@ -5,7 +5,9 @@
 What is measured: keygens; signings one after the other; signings with F in flight for S seconds, none of which may be
 left hanging; what a signature costs tssd and custodian in processor time, beside the core's own cost, measured in the
 same run; how fast an overfull house says so; how long a killed daemon is away; and start and memory of a daemon with N
-shares in its store. All parties, the router and the coordinator share this machine's cores.
+shares in its store. All parties, the router and the coordinator share this machine's cores. With
+TSSD_TEST_CORE=portable in the environment, the custodians and the core beside them are those of a processor without
+AVX-512 IFMA.
 """
 
 from __future__ import annotations
@@ -153,6 +155,12 @@ class Meter:
             for which in ("tssd", "custodian")
         }
         return {which: round(1000 * seconds / signatures / len(SIGNERS), 2) for which, seconds in spent.items()}
+
+
+def on_core(party: Party) -> None:
+    """Have the party's custodian use the build of the core that the environment names."""
+    if seeded.BUILD != "seeded":
+        party.program = (str(ROOT / "bench" / "on_test_core.py"),)
 
 
 def core_ms(runs: int) -> float:
@@ -410,7 +418,8 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     core_runs = 5 if quick else 40
     with tempfile.TemporaryDirectory(prefix="tssd-") as name:
         config = tables(arguments.flight)
-        async with open_net(Path(name), PARTIES, tables=config) as net, AsyncExitStack() as stack:
+        opened = open_net(Path(name), PARTIES, tables=config, before_start=on_core)
+        async with opened as net, AsyncExitStack() as stack:
             service = Service(net, stack)
             public_key, keygens = await timed_keygens(net, 1 if quick else 3)
             sessions = config["limits"]["sessions"]
@@ -418,6 +427,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             return {
                 "cores": os.cpu_count(),
                 "load": [round(load, 1) for load in os.getloadavg()],
+                "core": seeded.BUILD,
                 "committee": f"2-of-{len(PARTIES)}",
                 "keygen_ms": summary(keygens),
                 "signing": await one_by_one(net, service, public_key, 3 if quick else 100, core_runs),

@@ -58,6 +58,6 @@ class Metrics:
         self._call_seconds = cache(self.custodian_seconds.labels)
 
     def observe_call(self, request: str, outcome: str, seconds: float) -> None:
-        """One call across the wall, as `open_custodian` reports it. Twenty times a signing: labels are looked up once."""
+        """One call across the wall, as `open_custodian` reports it. Often: labels are looked up once."""
         self._calls(request, outcome).inc()
         self._call_seconds(request).observe(seconds)

@@ -61,6 +61,7 @@ class Party:
         self.log = directory / "tssd.log"
         self.identity = b""
         self.process: subprocess.Popen[bytes] | None = None
+        self.program: tuple[str, ...] = ("-I", "-m", "daemon")
 
     def make_token(self) -> None:
         """Make the directory and a throw-away SoftHSM token in it."""
@@ -143,7 +144,7 @@ class Party:
             PartyFailed: It ended, or did not answer in time.
         """
         command = ["setpriv", "--pdeathsig", "TERM"]  # nothing is left running, however we end
-        command += [sys.executable, "-I", "-m", "daemon", "--config", str(self.config), "--trusted-config"]
+        command += [sys.executable, *self.program, "--config", str(self.config), "--trusted-config"]
         # From the main thread, not from trio's workers: the death signal follows the thread that started the process.
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603, ASYNC220  fixed arguments; it returns once the child runs

@@ -36,6 +36,13 @@ __all__ = ["core", "ffi", "lib"]
 PROTOCOLS: Final = tuple(core.Protocol)
 
 
+def take_its_place() -> None:
+    """From here on this build is what `tss_cffi` means, for a program around it that has not imported that yet."""
+    sys.modules["tss_cffi"] = core
+    for part in ("_core", "channel", "errors", "party", "prepare", "secret", "share"):
+        sys.modules[f"tss_cffi.{part}"] = importlib.import_module(f"{core.__name__}.{part}")
+
+
 def check(status: int) -> None:
     """Raise what the package itself would."""
     errors = importlib.import_module(f"{core.__name__}.errors")

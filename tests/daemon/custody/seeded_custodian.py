@@ -4,15 +4,11 @@ Everything is the custodian's own but the randomness from which each keygen part
 """
 # ruff: noqa: E402  (the core takes the place of the real one before anything asks for that)
 
-import importlib
-import sys
 from typing import Any
 
 from tests.tss_cffi import seeded
 
-sys.modules["tss_cffi"] = seeded.core
-for part in ("_core", "channel", "errors", "party", "prepare", "secret", "share"):
-    sys.modules[f"tss_cffi.{part}"] = importlib.import_module(f"tss_cffi_seeded.{part}")
+seeded.take_its_place()
 
 from daemon.custody import custodian, seats
 from tests.daemon.custody.committee import seed_of
