@@ -51,13 +51,24 @@ class ShareInfo(NamedTuple):
 
 
 class Share:
-    """One key share, every relation in it checked, ready to sign."""
+    """One key share, checked, ready to sign."""
 
-    def __init__(self, data: SecretBytes) -> None:
-        """Check and load what `KeygenParty.result` gave; `data` may be closed afterwards. Raises KeyMaterialRefused."""
+    def __init__(self, data: SecretBytes, *, prove: bool = True) -> None:
+        """Check and load what `KeygenParty.result` gave; `data` may be closed afterwards.
+
+        Args:
+            data: The share's bytes.
+            prove: Check every relation in it, which takes milliseconds. False only for bytes that were proven before
+                and have been under a seal of our own since: then the primes, h1's order, h2, common factors and the
+                polynomial are taken as they are.
+
+        Raises:
+            KeyMaterialRefused: field names what is wrong.
+        """
         self._handle = None
         slot = ffi.new("tss_share **")
-        check(lib.tss_share_load(slot, data.handle))
+        load = lib.tss_share_load if prove else lib.tss_share_load_proven
+        check(load(slot, data.handle))
         self._handle = slot[0]
         info = ffi.new("tss_share_info *")
         lib.tss_share_describe(self._handle, info)

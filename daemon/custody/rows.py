@@ -213,11 +213,15 @@ def open_bytes(vault: Vault, row: ShareRow) -> SecretBytes:
     return vault.open(blob_of(row.sealed), share_header(row))
 
 
-def open_share(vault: Vault, row: ShareRow) -> Share:
-    """Open, load and check a row's share against all it says; for the caller to wipe. Raises Refusal."""
+def open_share(vault: Vault, row: ShareRow, *, prove: bool = True) -> Share:
+    """Open, load and check a row's share against all it says; for the caller to wipe. Raises Refusal.
+
+    Nothing is sealed as a share but bytes that were proven, and what opens under the row's header is those bytes: to
+    sign with them they need not be proven again.
+    """
     with open_bytes(vault, row) as secret:
         try:
-            share = Share(secret)
+            share = Share(secret, prove=prove)
         except KeyMaterialRefused as error:
             raise Refusal("altered", f"the share does not load: {error.field}", error.field) from None
     try:

@@ -240,7 +240,7 @@ class SigningSeat:
             per_minute=ground.policy.signings_per_minute,
             per_hour=ground.policy.signings_per_hour,
         )
-        with rows.open_share(ground.vault, self.row) as share:
+        with rows.open_share(ground.vault, self.row, prove=False) as share:
             ground.state.succeed(self.party_id, self.row.public_key, self.row.generation)
             session = transcript if self.protocol in BINDS_SESSION else None
             return SigningParty(share, self.request.signers, self.request.message_hash, session)

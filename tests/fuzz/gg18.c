@@ -218,7 +218,11 @@ static void feed_loader(uint8_t what, const uint8_t *data, size_t len) {
     uint8_t out32[32 * FINGERPRINTS_MAX];
     size_t count = FINGERPRINTS_MAX;
     switch (what & 3) {
-    case 0: (void)!tss_share_load(&share, held); break;
+    case 0:
+        (void)!tss_share_load_proven(&share, held);
+        tss_share_free(share);
+        (void)!tss_share_load(&share, held);
+        break;
     case 1: (void)!tss_share_import(&made, fuzzed, 2, held); break;
     case 2: (void)!tss_prepared_fingerprints(out32, &count, held); break;
     default: (void)!tss_seeded_prepared(&made, fuzzed, held); break;

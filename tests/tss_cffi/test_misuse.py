@@ -262,6 +262,7 @@ def pointers(share: Share, prepared: SecretBytes, party: Any) -> dict[str, tuple
         ),
         "tss_share_fingerprints": ([bytes64, out("size_t *", 128), held], {0: "out32", 1: "len", 2: "share"}),
         "tss_share_load": ([out("tss_share **"), prepared.handle], {0: "share", 1: "bytes"}),
+        "tss_share_load_proven": ([out("tss_share **"), prepared.handle], {0: "share", 1: "bytes"}),
         "tss_share_import": ([out("tss_secret **"), V2, 2, prepared.handle], {0: "bytes", 3: "foreign"}),
         "tss_keygen_begin": (
             [out("tss_party **"), V2, 1, seats, 2, 2, prepared.handle, ffi.NULL],

@@ -42,10 +42,14 @@ def refused_import(text: bytes, threshold: int = 2) -> str:
     return caught.value.field
 
 
-def refused_load(data: bytes) -> str:
+def refused_load(data: bytes, *, prove: bool = True) -> str:
     with seeded.secret(data) as held, pytest.raises(core.KeyMaterialRefused) as caught:
-        core.Share(held)
+        core.Share(held, prove=prove)
     return caught.value.field
+
+
+def with_digest(content: bytes | bytearray) -> bytes:
+    return bytes(content) + hashlib.sha256(content).digest()
 
 
 @pytest.mark.parametrize(("threshold", "parties"), [(2, 2), (2, 3), (3, 5)])
@@ -124,21 +128,169 @@ def test_an_alpha_without_inverse(ours: bytes) -> None:
     assert refused_load(bytes(changed) + hashlib.sha256(changed).digest()) == "Alpha"
 
 
+BOTH_WAYS = pytest.mark.parametrize("prove", [True, False], ids=["prove", "proven before"])
+
+
+@BOTH_WAYS
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_any_flipped_bit_is_refused(ours: bytes, place: float, bit: int) -> None:
+def test_any_flipped_bit_is_refused(ours: bytes, prove: bool, place: float, bit: int) -> None:  # noqa: FBT001
     changed = bytearray(ours)
     changed[int(place * len(ours))] ^= 1 << bit
-    refused_load(bytes(changed))
+    refused_load(bytes(changed), prove=prove)
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("length", [1, 5, 6, 11, 12, 40, 100, 1000, 2000, -1])
-def test_a_share_cut_short(ours: bytes, length: int) -> None:
-    refused_load(ours[:length])
+def test_a_share_cut_short(ours: bytes, prove: bool, length: int) -> None:  # noqa: FBT001
+    refused_load(ours[:length], prove=prove)
 
 
-def test_a_share_with_more_behind_it(ours: bytes) -> None:
-    assert refused_load(ours + b"\0") == "format"
+@BOTH_WAYS
+def test_a_share_with_more_behind_it(ours: bytes, prove: bool) -> None:  # noqa: FBT001
+    assert refused_load(ours + b"\0", prove=prove) == "format"
+
+
+# ---- Bytes that were proven before: what is checked of them all the same ----
+
+SECRETS = HEAD + 38  # p, q, the ring's primes, alpha, h1
+PUBLIC_KEY = SECRETS + 1024
+MEMBERS = PUBLIC_KEY + 33
+MEMBER = 4 + 33 + 4 * 256  # seat, X, N, N~, h1, h2
+OWN = 1  # index of the seat that `save` takes
+
+
+def number(content: bytes | bytearray, place: int, length: int) -> int:
+    return int.from_bytes(content[place : place + length], "big")
+
+
+def put_number(content: bytearray, place: int, length: int, value: int) -> None:
+    content[place : place + length] = value.to_bytes(length, "big")
+
+
+def in_member(index: int, field: str) -> tuple[int, int]:
+    """Place and length of a number of a party."""
+    place, length = {
+        "seat": (0, 4),
+        "X": (4, 33),
+        "N": (37, 256),
+        "NT": (293, 256),
+        "h1": (549, 256),
+        "h2": (805, 256),
+    }[field]
+    return MEMBERS + MEMBER * index + place, length
+
+
+def composite(ours: bytes, prime: str) -> bytes:
+    """A share in which one of the four primes is none, and everything else that is stated fits that."""
+    changed = bytearray(ours[:-32])
+    first = SECRETS + (0 if prime in "pq" else 256)
+    place = first + (0 if prime in ("p", "ring p") else 128)
+    put_number(changed, place, 128, number(changed, place, 128) + 8)  # 3 modulo 4 as before
+    product = number(changed, first, 128) * number(changed, first + 128, 128)
+    put_number(changed, *in_member(OWN, "N" if first == SECRETS else "NT"), product)
+    return with_digest(changed)
+
+
+def test_a_share_that_was_proven_loads_as_it_did(ours: bytes) -> None:
+    with seeded.secret(ours) as held, core.Share(held) as share, core.Share(held, prove=False) as again:
+        assert again.info == share.info
+        assert seeded.export(again) == seeded.export(share)
+        assert again.fingerprints() == share.fingerprints()
+
+
+@pytest.mark.parametrize(
+    ("prime", "field"), [("p", "PaillierSK"), ("q", "PaillierSK"), ("ring p", "NTildei"), ("ring q", "NTildei")]
+)
+def test_a_prime_that_is_none_is_found_by_proving(ours: bytes, prime: str, field: str) -> None:
+    changed = composite(ours, prime)
+    assert refused_load(changed) == field
+    with seeded.secret(changed) as held, core.Share(held, prove=False) as share:  # why it is for proven bytes alone
+        assert share.info.public_key == changed[PUBLIC_KEY : PUBLIC_KEY + 33]
+
+
+def twice(place: int, other: int, length: int) -> Callable[[bytearray], None]:
+    def bend(content: bytearray) -> None:
+        content[place : place + length] = content[other : other + length]
+
+    return bend
+
+
+def set_number(place: int, length: int, value: int) -> Callable[[bytearray], None]:
+    return lambda content: put_number(content, place, length, value)
+
+
+def flip(place: int, mask: int) -> Callable[[bytearray], None]:
+    def bend(content: bytearray) -> None:
+        content[place] ^= mask
+
+    return bend
+
+
+UNPROVEN: dict[str, tuple[Callable[[bytearray], None], str]] = {
+    "threshold above n": (set_number(HEAD, 2, 4), "format"),
+    "threshold of one": (set_number(HEAD, 2, 1), "format"),
+    "n above all": (set_number(HEAD + 2, 2, 33), "format"),
+    "n of one": (set_number(HEAD + 2, 2, 1), "format"),
+    "own seat outside": (set_number(HEAD + 4, 2, 3), "format"),
+    "own seat is another's": (set_number(HEAD + 4, 2, 0), "NTildej"),
+    "x is zero": (set_number(HEAD + 6, 32, 0), "Xi"),
+    "x is the order": (set_number(HEAD + 6, 32, Q), "Xi"),
+    "x of another": (set_number(HEAD + 6, 32, 5), "Xi"),
+    "p even": (flip(SECRETS + 127, 1), "PaillierSK"),
+    "p one modulo four": (flip(SECRETS + 127, 2), "PaillierSK"),
+    "p short": (flip(SECRETS, 0x80), "PaillierSK"),
+    "p another": (flip(SECRETS + 127, 8), "NTildej"),
+    "q is p": (twice(SECRETS + 128, SECRETS, 128), "PaillierSK"),
+    "q zero": (set_number(SECRETS + 128, 128, 0), "PaillierSK"),
+    "q close to p": (twice(SECRETS + 128, SECRETS, 64), "PaillierSK"),
+    "ring p even": (flip(SECRETS + 383, 1), "NTildei"),
+    "ring p another": (flip(SECRETS + 383, 8), "NTildej"),
+    "ring q is ring p": (twice(SECRETS + 384, SECRETS + 256, 128), "NTildei"),
+    "alpha zero": (set_number(SECRETS + 512, 256, 0), "Alpha"),
+    "alpha above the order": (set_number(SECRETS + 512, 256, (1 << 2048) - 1), "Alpha"),
+    "h1 another": (flip(SECRETS + 1023, 1), "NTildej"),
+    "public key no point": (set_number(PUBLIC_KEY, 33, 5), "format"),
+    "seat zero": (set_number(*in_member(0, "seat"), 0), "Ks"),
+    "seat twice": (set_number(*in_member(2, "seat"), 2), "Ks"),
+    "seat too large": (set_number(*in_member(2, "seat"), 65536), "Ks"),
+    "another's X no point": (set_number(*in_member(2, "X"), 5), "format"),
+    "own X another's": (twice(in_member(OWN, "X")[0], in_member(2, "X")[0], 33), "Xi"),
+    "another's N even": (flip(sum(in_member(2, "N")) - 1, 1), "PaillierPKs, NTildej, H1j or H2j"),
+    "another's N short": (flip(in_member(2, "N")[0], 0x80), "PaillierPKs, NTildej, H1j or H2j"),
+    "another's N~ even": (flip(sum(in_member(2, "NT")) - 1, 1), "PaillierPKs, NTildej, H1j or H2j"),
+    "another's N~ short": (flip(in_member(2, "NT")[0], 0x80), "PaillierPKs, NTildej, H1j or H2j"),
+    "another's h1 one": (set_number(*in_member(2, "h1"), 1), "PaillierPKs, NTildej, H1j or H2j"),
+    "another's h1 above N~": (set_number(*in_member(2, "h1"), (1 << 2048) - 1), "PaillierPKs, NTildej, H1j or H2j"),
+    "another's h2 one": (set_number(*in_member(2, "h2"), 1), "PaillierPKs, NTildej, H1j or H2j"),
+    "another's h2 above N~": (set_number(*in_member(2, "h2"), (1 << 2048) - 1), "PaillierPKs, NTildej, H1j or H2j"),
+    "another's h2 is its h1": (
+        twice(in_member(2, "h2")[0], in_member(2, "h1")[0], 256),
+        "PaillierPKs, NTildej, H1j or H2j",
+    ),
+    "own h2 above N~": (set_number(*in_member(OWN, "h2"), (1 << 2048) - 1), "PaillierPKs, NTildej, H1j or H2j"),
+    "N of two": (
+        twice(in_member(2, "N")[0], in_member(0, "N")[0], 256),
+        "PaillierPKs, NTildej, H1j or H2j: used twice",
+    ),
+    "own N": (flip(sum(in_member(OWN, "N")) - 1, 8), "NTildej"),
+    "own N~": (flip(sum(in_member(OWN, "NT")) - 1, 8), "NTildej"),
+}
+
+
+@pytest.mark.parametrize("case", UNPROVEN)
+def test_what_is_refused_although_it_was_proven_before(ours: bytes, case: str) -> None:
+    bend, field = UNPROVEN[case]
+    changed = bytearray(ours[:-32])
+    bend(changed)
+    assert refused_load(with_digest(changed), prove=False) == field
+    refused_load(with_digest(changed))
+
+
+@BOTH_WAYS
+def test_pre_parameters_are_no_share_either_way(prove: bool) -> None:  # noqa: FBT001
+    with seeded.prepared(1) as prepared:
+        assert refused_load(seeded.reveal(prepared), prove=prove) == "format"
 
 
 def test_pre_parameters_are_no_share() -> None:

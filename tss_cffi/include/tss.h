@@ -170,6 +170,15 @@ TSS_API TSS_MUST_USE tss_status tss_share_fingerprints(uint8_t *out32, size_t *l
 /** Check and load a share that tss_keygen_result wrote. Every relation that can be checked is checked.
  *  TSS_REFUSED: tss_last_misuse names the field. The bytes may be freed afterwards. */
 TSS_API TSS_MUST_USE tss_status tss_share_load(tss_share **share, const tss_secret *bytes);
+
+/** Load a share whose very bytes tss_share_load has taken before, and which nobody else can have made or changed since: they
+ *  come out of a seal that only its maker could set. For any other bytes use tss_share_load.
+ *
+ *  Checked is what costs next to nothing: structure, digest, sizes and ranges, seats, N = pq and N~ as stated, doubled
+ *  parameters, our public share. NOT checked, because it takes milliseconds and does not change: that the primes are safe
+ *  primes, the order of h1, h2 = h1^alpha, common factors, the polynomial and its degree.
+ *  Otherwise as tss_share_load. */
+TSS_API TSS_MUST_USE tss_status tss_share_load_proven(tss_share **share, const tss_secret *bytes);
 TSS_API void tss_share_free(tss_share *share);
 TSS_API void tss_share_describe(const tss_share *share, tss_share_info *info);
 

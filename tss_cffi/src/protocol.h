@@ -23,7 +23,8 @@ typedef struct protocol {
     /** Room for fingerprints_max in out32; *count says how many there are. */
     tss_status (*prepared_fingerprints)(uint8_t *out32, size_t *count, const char **field, span prepared);
 
-    tss_status (*share_load)(void **share, const char **field, span bytes);
+    /** prove: check every relation; else only what bytes that were proven before might still fail in. */
+    tss_status (*share_load)(void **share, const char **field, span bytes, bool prove);
     void (*share_free)(void *share);
     bool (*share_describe)(tss_share_info *info, const void *share);
     bool (*share_fingerprints)(uint8_t *out32, size_t *count, const void *share);

@@ -305,6 +305,7 @@ tss_status tss_share_fingerprints(uint8_t *out32, size_t *len, const tss_share *
 typedef struct share_load_call {
     tss_share *share;
     const tss_secret *bytes;
+    bool prove;
     const char *field;
     tss_status status;
 } share_load_call;
@@ -312,14 +313,14 @@ typedef struct share_load_call {
 static void share_load_run(void *argument) {
     share_load_call *call = argument;
     tss_share *share = call->share;
-    call->status = share->protocol->share_load(&share->body, &call->field, secret_span(call->bytes));
+    call->status = share->protocol->share_load(&share->body, &call->field, secret_span(call->bytes), call->prove);
     if (call->status == TSS_OK && !share->protocol->share_describe(&share->info, share->body)) {
         share->protocol->share_free(share->body);
         call->status = TSS_MEMORY;
     }
 }
 
-tss_status tss_share_load(tss_share **share, const tss_secret *bytes) {
+static tss_status share_load(tss_share **share, const tss_secret *bytes, bool prove) {
     ARG_CHECK(share != NULL, "share");
     *share = NULL;
     ARG_CHECK(bytes != NULL, "bytes");
@@ -328,7 +329,8 @@ tss_status tss_share_load(tss_share **share, const tss_secret *bytes) {
     if (p == NULL) {
         return refuse(TSS_REFUSED, "format");
     }
-    share_load_call call = {.share = secret_alloc(sizeof(tss_share)), .bytes = bytes, .status = TSS_MEMORY};
+    share_load_call call = {
+        .share = secret_alloc(sizeof(tss_share)), .bytes = bytes, .prove = prove, .status = TSS_MEMORY};
     if (call.share == NULL) {
         return TSS_MEMORY;
     }
@@ -340,6 +342,10 @@ tss_status tss_share_load(tss_share **share, const tss_secret *bytes) {
     *share = call.share;
     return TSS_OK;
 }
+
+tss_status tss_share_load(tss_share **share, const tss_secret *bytes) { return share_load(share, bytes, true); }
+
+tss_status tss_share_load_proven(tss_share **share, const tss_secret *bytes) { return share_load(share, bytes, false); }
 
 void tss_share_free(tss_share *share) {
     if (share != NULL) {

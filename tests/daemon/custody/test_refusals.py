@@ -187,6 +187,32 @@ async def test_a_changed_sealed_part_does_not_open(committee: Committee) -> None
         await alice.ask(OpenAndCheck(row=row), Done)
 
 
+async def test_a_share_of_ones_own_making_is_not_what_all_confirmed(committee: Committee) -> None:
+    """The token's owner can seal a share whose first prime is none; nobody confirmed the modulus that it makes."""
+    row, node = committee.shares["alice"].row, committee.nodes["alice"]
+    header = rows.share_header(row)
+    with node.opened() as token:
+        opened = token.open(rows.blob_of(row.sealed), header, seeded.core.SecretBytes)
+        content = bytearray(seeded.reveal(opened)[:-32])
+        p, own = slice(44, 172), slice(1101 + 37, 1101 + 37 + 256)  # of seat 1, the first; share_impl.h
+        factor = int.from_bytes(content[p], "big") + 8
+        content[p] = factor.to_bytes(128, "big")
+        content[own] = (factor * int.from_bytes(content[172:300], "big")).to_bytes(256, "big")
+        with seeded.secret(bytes(content) + hashlib.sha256(content).digest()) as forged:
+            row = msgspec.structs.replace(row, sealed=rows.sealed_of(token.seal(forged, header)))
+    shares = committee.shares | {"alice": replace(committee.shares["alice"], row=row)}
+    async with committee.up(*PAIR) as custodians:
+        alice = custodians["alice"]
+        await alice.ask(OpenAndCheck(row=row), Done)
+        await refused(alice, OpenAndCheck(row=row, thorough=True), "altered", "PaillierSK")
+        await refused(alice, ConfirmRow(row=row), "altered", "PaillierSK")
+        table = await begin_signing(committee, custodians, shares, bytes(32))
+        await table.until("failed")
+        fault = table.progress["alice"].fault
+        assert fault is not None
+        assert (fault.reason, fault.detail) == ("share-altered", "the share is not what its row says: result_digest")
+
+
 async def test_a_row_of_another_node_is_not_ours(committee: Committee) -> None:
     async with committee.up("alice") as custodians:
         alice = custodians["alice"]

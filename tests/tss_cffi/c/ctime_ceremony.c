@@ -73,6 +73,8 @@ static void sign_under_marks(tss_protocol protocol, char **paths) {
         CHECK(tss_share_import(&bytes, protocol, 2, json) == TSS_OK);
         classify_kept(bytes, KEPT_HEADER_LEN + 6, 32 + 4 * P_BYTES + N_BYTES);
         CHECK(tss_share_load(&share, bytes) == TSS_OK);
+        tss_share_free(share);
+        CHECK(tss_share_load_proven(&share, bytes) == TSS_OK);
         CHECK(tss_signing_begin(&party[i], share, seats, 2, digest32, NULL) == TSS_OK);
         tss_secret_free(json);
         tss_secret_free(bytes);

@@ -239,14 +239,17 @@ static void load(tss_share **share, const char *path) {
     tss_secret *json = file_bytes(path);
     tss_secret *bytes = NULL;
     tss_secret *exported = NULL;
+    tss_share *proven = NULL;
     uint8_t out32[32 * FINGERPRINTS_MAX];
     size_t len = FINGERPRINTS_MAX;
     armed = true;
     if (went_well(tss_share_import(&bytes, TSS_GG18_V2, 2, json)) && went_well(tss_share_load(share, bytes))
+        && went_well(tss_share_load_proven(&proven, bytes))
         && went_well(tss_share_fingerprints(out32, &len, *share)) && went_well(tss_seeded_export(&exported, *share))) {
         CHECK(tss_secret_len(exported) > 1000);
     }
     armed = false;
+    tss_share_free(proven);
     tss_secret_free(json);
     tss_secret_free(bytes);
     tss_secret_free(exported);

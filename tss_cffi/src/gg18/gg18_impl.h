@@ -19,12 +19,12 @@ static tss_status gg18_prepared_fingerprints(uint8_t *out32, size_t *count, cons
     return public_fingerprints(out32, &prepared.public_) ? TSS_OK : TSS_MEMORY;
 }
 
-static tss_status gg18_share_load(void **share, const char **field, span bytes) {
+static tss_status gg18_share_load(void **share, const char **field, span bytes, bool prove) {
     gg18_share *loaded = secret_alloc(sizeof(gg18_share));
     if (loaded == NULL) {
         return TSS_MEMORY;
     }
-    *field = share_read(loaded, bytes);
+    *field = share_read(loaded, bytes, prove);
     if (*field != NULL) {
         secret_free(loaded);
         return read_status(*field);

@@ -49,8 +49,8 @@ INTERNAL const char *public_compare(const gg18_public *a, const gg18_public *b);
 
 INTERNAL MUST_USE tss_secret *share_write(const gg18_share *share);
 
-/** NULL, or the name of what is wrong. */
-INTERNAL const char *share_read(gg18_share *share, span bytes);
+/** NULL, or the name of what is wrong. prove: check every relation; else those that tss_share_load_proven names. */
+INTERNAL const char *share_read(gg18_share *share, span bytes, bool prove);
 INTERNAL const char *share_check(const gg18_share *share);
 
 /** SHA-256 over all that the parties must agree on. False: the hash failed. */

@@ -28,7 +28,8 @@ static void reader_big(reader *r, big value) {
 
 /* ---- Public parameters ---- */
 
-INTERNAL const char *public_check_var(const gg18_public *public_) {
+/* Sizes, parity and ranges: what the arithmetic with them rests on. */
+static const char *public_check_shape(const gg18_public *public_) {
     const big n = BIG_OF(public_->n);
     const big n_tilde = BIG_OF(public_->n_tilde);
     const big h1 = BIG_OF(public_->h1);
@@ -39,16 +40,31 @@ INTERNAL const char *public_check_var(const gg18_public *public_) {
     if (big_bits_var(n_tilde) != N_BITS || big_is_odd(n_tilde) == 0) {
         return "n_tilde: not odd of 2048 bits";
     }
-    if (!big_coprime_var(n, n_tilde)) {
-        return "n_tilde: shares a factor with paillier_n";
-    }
     if (big_equal(h1, h2) == 1) {
         return "h1, h2: equal";
     }
-    if (big_bits_var(h1) < 2 || big_less(h1, n_tilde) == 0 || !big_coprime_var(h1, n_tilde)) {
+    if (big_bits_var(h1) < 2 || big_less(h1, n_tilde) == 0) {
         return "h1: not a unit above 1 of n_tilde";
     }
-    if (big_bits_var(h2) < 2 || big_less(h2, n_tilde) == 0 || !big_coprime_var(h2, n_tilde)) {
+    if (big_bits_var(h2) < 2 || big_less(h2, n_tilde) == 0) {
+        return "h2: not a unit above 1 of n_tilde";
+    }
+    return NULL;
+}
+
+INTERNAL const char *public_check_var(const gg18_public *public_) {
+    const big n_tilde = BIG_OF(public_->n_tilde);
+    const char *problem = public_check_shape(public_);
+    if (problem != NULL) {
+        return problem;
+    }
+    if (!big_coprime_var(BIG_OF(public_->n), n_tilde)) {
+        return "n_tilde: shares a factor with paillier_n";
+    }
+    if (!big_coprime_var(BIG_OF(public_->h1), n_tilde)) {
+        return "h1: not a unit above 1 of n_tilde";
+    }
+    if (!big_coprime_var(BIG_OF(public_->h2), n_tilde)) {
         return "h2: not a unit above 1 of n_tilde";
     }
     return NULL;
@@ -88,12 +104,18 @@ INTERNAL bool public_fingerprints(uint8_t *out32, const gg18_public *public_) {
 
 /* ---- Pre-parameters ---- */
 
-/* Two safe primes of 1024 bits whose product has 2048 bits. */
-static bool primes_check(big p, big q, big product, unsigned rounds) {
+/* Two different numbers of 1024 bits, 3 modulo 4 as safe primes are, whose product has 2048 bits. */
+static bool primes_multiply(big product, big p, big q) {
     big_mul(product, p, q);
     DECLASSIFY(product.d, 8 * product.n); /* a modulus that is published */
     const uint64_t sized = big_bit(p, P_BITS - 1) & big_bit(q, P_BITS - 1) & big_bit(product, N_BITS - 1);
-    return decided(sized & (1 ^ big_equal(p, q))) && prime_is_safe(p, rounds) && prime_is_safe(q, rounds);
+    const uint64_t blum = big_bit(p, 0) & big_bit(p, 1) & big_bit(q, 0) & big_bit(q, 1);
+    return decided(sized & blum & (1 ^ big_equal(p, q)));
+}
+
+/* The same, and they are safe primes. */
+static bool primes_check(big p, big q, big product, unsigned rounds) {
+    return primes_multiply(product, p, q) && prime_is_safe(p, rounds) && prime_is_safe(q, rounds);
 }
 
 INTERNAL uint64_t primes_apart(big p, big q) {
@@ -300,7 +322,47 @@ static void reader_point(reader *r, point *p) {
     r->ok = r->ok && point_parse(p, bytes.at, bytes.len);
 }
 
-INTERNAL const char *share_read(gg18_share *share, span bytes) {
+/* Derive N and N~, and check what costs next to nothing: that nothing of them was exchanged since they were proven. */
+static const char *prepared_derive(gg18_prepared *prepared) {
+    const gg18_private *own = &prepared->own;
+    const big alpha = BIG_OF(own->alpha);
+    BIG(order, N_BITS);
+    BIG(p_half, P_BITS);
+    BIG(q_half, P_BITS);
+    if (!primes_multiply(BIG_OF(prepared->public_.n), BIG_OF(own->p), BIG_OF(own->q))
+        || !decided(primes_apart(BIG_OF(own->p), BIG_OF(own->q)))) {
+        return "PaillierSK";
+    }
+    if (!primes_multiply(BIG_OF(prepared->public_.n_tilde), BIG_OF(own->ring_p), BIG_OF(own->ring_q))) {
+        return "NTildei";
+    }
+    big_shift_right(p_half, BIG_OF(own->ring_p), 1);
+    big_shift_right(q_half, BIG_OF(own->ring_q), 1);
+    big_mul(order, p_half, q_half);
+    return decided(big_less(alpha, order) & (1 ^ big_is_zero(alpha))) ? NULL : "Alpha";
+}
+
+/* Seats, sizes, ranges, doubles and our own public share: what is left are relations whose check takes milliseconds. */
+static const char *share_check_shape(const gg18_share *share) {
+    for (size_t i = 0; i < share->n; i++) {
+        if (share->seats[i] == 0 || share->seats[i] > TSS_SEAT_MAX || (i > 0 && share->seats[i] <= share->seats[i - 1])) {
+            return "Ks";
+        }
+        if (public_check_shape(&share->public_[i]) != NULL) {
+            return "PaillierPKs, NTildej, H1j or H2j";
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (public_compare(&share->public_[i], &share->public_[j]) != NULL) {
+                return "PaillierPKs, NTildej, H1j or H2j: used twice";
+            }
+        }
+    }
+    point own;
+    point_mul_base(&own, &share->x);
+    return point_equal(&own, &share->X[share->own]) ? NULL : "Xi";
+}
+
+INTERNAL const char *share_read(gg18_share *share, span bytes, bool prove) {
     reader r = reader_open(bytes);
     gg18_prepared prepared;
     const uint8_t protocol = kept_read(&r, KEPT_SHARE);
@@ -318,7 +380,7 @@ INTERNAL const char *share_read(gg18_share *share, span bytes) {
     }
     prepared_get(&r, &prepared);
     share->secret = prepared.own;
-    const char *problem = r.ok ? prepared_complete(&prepared, 1) : "format";
+    const char *problem = !r.ok ? "format" : prove ? prepared_complete(&prepared, 1) : prepared_derive(&prepared);
     reader_point(&r, &share->Y);
     for (size_t i = 0; problem == NULL && i < share->n; i++) {
         share->seats[i] = reader_u32(&r);
@@ -339,32 +401,29 @@ INTERNAL const char *share_read(gg18_share *share, span bytes) {
     if (problem == NULL && memcmp(digest.at, digest32, sizeof(digest32)) != 0) {
         problem = "format";
     }
-    if (problem == NULL && memcmp(&prepared.public_, &share->public_[share->own], sizeof(gg18_public)) != 0) {
-        problem = "NTildej";
+    if (problem == NULL) {
+        const gg18_public *own = &share->public_[share->own];
+        if (!prove) {
+            memcpy(prepared.public_.h2, own->h2, N_BYTES); /* h1^alpha: not computed again */
+        }
+        if (memcmp(&prepared.public_, own, sizeof(gg18_public)) != 0) {
+            problem = "NTildej";
+        }
     }
-    return problem != NULL ? problem : share_check(share);
+    return problem != NULL ? problem : prove ? share_check(share) : share_check_shape(share);
 }
 
 INTERNAL const char *share_check(const gg18_share *share) {
     const point *first[TSS_PARTIES_MAX];
+    const char *problem = share_check_shape(share);
+    if (problem != NULL) {
+        return problem;
+    }
     for (size_t i = 0; i < share->n; i++) {
-        if (share->seats[i] == 0 || share->seats[i] > TSS_SEAT_MAX || (i > 0 && share->seats[i] <= share->seats[i - 1])) {
-            return "Ks";
-        }
         if (public_check_var(&share->public_[i]) != NULL) {
             return "PaillierPKs, NTildej, H1j or H2j";
         }
-        for (size_t j = 0; j < i; j++) {
-            if (public_compare(&share->public_[i], &share->public_[j]) != NULL) {
-                return "PaillierPKs, NTildej, H1j or H2j: used twice";
-            }
-        }
         first[i] = &share->X[i];
-    }
-    point own;
-    point_mul_base(&own, &share->x);
-    if (!point_equal(&own, &share->X[share->own])) {
-        return "Xi";
     }
     /* All X_j lie on one polynomial of degree t - 1 with Y at 0: the first t of them say which. */
     point value;
