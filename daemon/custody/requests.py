@@ -174,7 +174,8 @@ class ServiceRequests:
                 identities = self._ground.identities(seat.committee, seat.party_id, request.pins)
                 held.ceremony = SealedCeremony(self._ground, seat, identities)
         except BaseException:
-            del self._held[number]
+            with self._lock:
+                del self._held[number]
             seat.close()
             raise
         progress = held.ceremony.progress()
@@ -240,7 +241,8 @@ class ServiceRequests:
 
     def _forget(self, request: Forget, _: int) -> Done:
         ceremony = self._ceremony(request.ceremony)
-        del self._held[request.ceremony]
+        with self._lock:  # another begin may be counting them
+            del self._held[request.ceremony]
         ceremony.close()
         return Done()
 

@@ -3,10 +3,12 @@
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 import pytest
@@ -16,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from daemon.custody import rows
 from daemon.custody.client import Custodian, CustodyFailure
 from daemon.custody.pins import verify
+from daemon.custody.refusal import Refusal
+from daemon.custody.requests import Held, ServiceRequests
 from daemon.custody.state import RecoveryKey
 from daemon.custody.wire import (
     Abort,
@@ -58,6 +62,10 @@ from daemon.custody.wire import (
 from tests.daemon.custody.committee import Committee, begin_keygen, begin_signing, sign, signing_request
 from tests.daemon.custody.node import init, make_node
 from tests.tss_cffi import seeded
+
+if TYPE_CHECKING:
+    from daemon.custody.ceremonies import SealedCeremony
+    from daemon.custody.seats import Ground, SigningSeat
 
 PAIR = ("alice", "bob")
 
@@ -193,6 +201,7 @@ async def test_a_share_of_ones_own_making_is_not_what_all_confirmed(committee: C
     header = rows.share_header(row)
     with node.opened() as token:
         opened = token.open(rows.blob_of(row.sealed), header, seeded.core.SecretBytes)
+        assert isinstance(opened, seeded.core.SecretBytes)
         content = bytearray(seeded.reveal(opened)[:-32])
         p, own = slice(44, 172), slice(1101 + 37, 1101 + 37 + 256)  # of seat 1, the first; share_impl.h
         factor = int.from_bytes(content[p], "big") + 8
@@ -410,6 +419,30 @@ async def test_ceremonies_are_as_many_as_the_arena_has_room_for(committee: Commi
         await refused(alice, signing(committee), "busy")
         await alice.ask(Forget(ceremony=begun[0].ceremony), Done)
         await alice.ask(signing(committee), Begun)
+
+
+def test_a_ceremony_may_be_forgotten_while_a_begin_counts_them() -> None:
+    vault = SimpleNamespace(recovery_fingerprint=b"")
+    requests = ServiceRequests(
+        cast("Ground", SimpleNamespace(vault=vault, state=SimpleNamespace(recovery=b"", admit_identity=None)))
+    )
+    forgets = threading.Thread(target=requests.answer, args=(Forget(ceremony=2), 0))
+
+    class Counted(Held):
+        @property
+        def live(self) -> bool:
+            if forgets.ident is None:
+                forgets.start()
+                forgets.join(0.1)  # it has to wait for us; without that it would be through by now
+            return True
+
+    for number in (1, 2, 3):
+        requests._held[number] = held = Counted(cast("SigningSeat", SimpleNamespace(channel="sealed")))
+        held.ceremony = cast("SealedCeremony", SimpleNamespace(close=lambda: None))
+    with requests._lock, pytest.raises(Refusal, match="no room"):  # for there is no arena here: all were counted
+        requests._check_room(cast("SigningSeat", SimpleNamespace()))
+    forgets.join()
+    assert requests._held.keys() == {1, 3}
 
 
 async def test_what_is_over_takes_no_room(committee: Committee) -> None:
