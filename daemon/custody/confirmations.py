@@ -6,8 +6,12 @@ Ours stands in the row, under the seal; every other must say the same of everyth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
+from msgspec import structs
+
+from daemon.custody import rows
 from daemon.custody.refusal import Refusal
 from daemon.custody.wire import ConfirmedBy
 from tss_cffi import KeyMaterialRefused
@@ -17,6 +21,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from daemon.custody.wire import ShareRow
+
+
+COMPLETE_SETS: Final = 64
+"""Sets of confirmations that are remembered to be complete; a committee's takes some kB."""
+
+
+def require_all(row: ShareRow, statements: tuple[bytes, ...]) -> None:
+    """Refuse a row that not everybody has confirmed.
+
+    What everybody has confirmed stays confirmed: the answer follows from these very bytes and from nothing else, so
+    that a set that was complete is not verified again while this process lives.
+    """
+    if len(statements) == len(row.committee):
+        _remembered(structs.replace(row, sealed=rows.UNSEALED), statements)
+    else:  # more may be anything, and is not kept
+        _verify_all(row, statements)
+
+
+def _verify_all(row: ShareRow, statements: tuple[bytes, ...]) -> None:
+    missing = confirmed_by(row, statements).missing
+    if missing:
+        raise Refusal("refused", f"not confirmed by {', '.join(missing)}", "confirmations")
+
+
+_remembered = lru_cache(COMPLETE_SETS)(_verify_all)
+"""By all of a row but its sealed part, and by every statement; what raises is not remembered."""
 
 
 def check(row: ShareRow) -> None:
@@ -48,7 +78,7 @@ def confirmed_by(row: ShareRow, statements: Iterable[bytes]) -> ConfirmedBy:
     statements = tuple(statements)
     seats = peer.confirmed_by(row.confirmation, statements, _identities(row))
     missing = tuple(member.party_id for member in row.committee if member.seat not in seats)
-    withdrawn = frozenset(_withdrawn(row, statements))
+    withdrawn = frozenset(_withdrawn(row, statements)) if missing else frozenset()
     return ConfirmedBy(
         confirmed=tuple(member.party_id for member in row.committee if member.seat in seats),
         missing=missing,

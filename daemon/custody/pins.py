@@ -18,7 +18,8 @@ import hashlib
 import re
 import struct
 import threading
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -139,7 +140,12 @@ def check_list(pins: tuple[Pin, ...]) -> None:
 
 def matches(pattern: str, party_id: str) -> bool:
     """Whether a pattern, in which only `*` is special, matches the whole party id."""
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), party_id) is not None
+    return _compiled(pattern).fullmatch(party_id) is not None
+
+
+@lru_cache(PINS_MAX)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, pattern.split("*"))))
 
 
 def identity_of(pins: tuple[Pin, ...], party_id: str) -> bytes:
@@ -153,10 +159,20 @@ def identity_of(pins: tuple[Pin, ...], party_id: str) -> bytes:
     return found[0].identity
 
 
+class _Verified(NamedTuple):
+    """A list that was verified and read: by which key, which bytes, and what they say."""
+
+    identity: bytes
+    signed: SignedPins
+    pins: Pins
+
+
 class PinBook:
     """The lists of pins that this node has signed.
 
-    The file is read anew each time: an operator's command writes it while the service's custodian runs.
+    The file is read anew each time: an operator's command writes it while the service's custodian runs. What it holds
+    is verified anew only where key or bytes are others than the last time; its number is compared with the chain's
+    each time, and every other question of what may be used is asked each time too.
     """
 
     def __init__(self, directory: Path, recall: Callable[[], Peering]) -> None:
@@ -164,6 +180,7 @@ class PinBook:
         self._file = directory / "pins"
         self._signing = threading.Lock()
         self._recall = recall
+        self._last: _Verified | None = None
 
     def number(self) -> int:
         """The newest list's number, unverified: to be shown."""
@@ -250,7 +267,8 @@ class PinBook:
             if seen:
                 raise _unusable(f"list {seen} of pins was signed, and the state directory has none")
             return None
-        if not _signed_by(identities, signed):
+        pins = self._verified(identities, signed)
+        if pins is None:
             if _signed_by(ours, signed):
                 raise Refusal(
                     "refused",
@@ -259,10 +277,21 @@ class PinBook:
                     "pins.signature",
                 )
             raise _unusable("the list of pins in the state directory is not signed by our identity key")
-        pins = _listed(signed)
         if pins.number < seen:
             raise _unusable(f"list {pins.number} of pins in the state directory is older than {seen}, which was seen")
         return pins
+
+    def _verified(self, identities: tuple[bytes, ...], signed: SignedPins) -> Pins | None:
+        """What a list says; None where none of these keys has signed it. Raises Refusal where it is none."""
+        last = self._last  # taken once: other threads replace it
+        if last is not None and last.identity in identities and last.signed == signed:
+            return last.pins
+        for identity in identities:
+            if _signed_by((identity,), signed):
+                pins = _listed(signed)
+                self._last = _Verified(identity, signed, pins)
+                return pins
+        return None
 
     def _read(self) -> SignedPins | None:
         """What stands in the state directory."""

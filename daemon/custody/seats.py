@@ -214,9 +214,7 @@ class SigningSeat:
             if ground.policy.plain_committee(row.protocol, frozenset(m.party_id for m in row.committee)) is None:
                 raise Refusal("refused", "custodian.plain does not list this committee", "channel")
         else:
-            missing = confirmations.confirmed_by(row, request.confirmations).missing
-            if missing:
-                raise Refusal("refused", f"not confirmed by {', '.join(missing)}", "confirmations")
+            confirmations.require_all(row, request.confirmations)
 
     @property
     def seat(self) -> int:

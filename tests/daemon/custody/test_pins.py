@@ -183,6 +183,85 @@ def test_a_damaged_file_is_refused(book: pins.PinBook, tmp_path: Path, damage: C
         book.sign(PINS, OWN.public, OWN.sign)
 
 
+# ---- A list that was verified is not verified again, and nothing else is believed for it ----
+
+
+class Counted:
+    """Counts how often a signature is verified."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self._verify = pins.verify
+        monkeypatch.setattr(pins, "verify", self)
+
+    def __call__(self, identity: bytes, digest: bytes, signature: bytes) -> bool:
+        self.count += 1
+        return self._verify(identity, digest, signature)
+
+
+def test_the_same_bytes_are_verified_once(book: pins.PinBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = book.sign(PINS, OWN.public, OWN.sign)
+    counted = Counted(monkeypatch)
+    for _ in range(3):
+        assert book.newest(OWN.public) == first
+        assert book.check(first.signed, OWN.public) == first
+        assert book.problem(OWN.public) == ""
+    assert counted.count == 1
+    second = book.sign(PINS[:1], OWN.public, OWN.sign)
+    assert book.newest(OWN.public) == second
+    assert book.newest(OWN.public) == second
+    assert counted.count == 2
+
+
+def test_a_verified_list_is_not_believed_of_another_key(book: pins.PinBook) -> None:
+    signed = book.sign(PINS, OWN.public, OWN.sign).signed
+    assert book.check(signed, OWN.public).pins == PINS
+    with pytest.raises(Refusal, match="not signed by our identity key"):
+        book.check(signed, BOB.public)
+    assert book.check(signed, OWN.public).pins == PINS
+
+
+def test_a_verified_list_is_still_held_against_the_chain(tmp_path: Path) -> None:
+    seen = 0
+    book = pins.PinBook(tmp_path, lambda: Peering(seen))
+    signed = book.sign(PINS, OWN.public, OWN.sign).signed
+    assert book.check(signed, OWN.public).number == 1
+    seen = 2
+    with pytest.raises(Refusal, match="older than 2"):
+        book.check(signed, OWN.public)
+
+
+def test_a_verified_list_does_not_cover_for_a_file_that_was_changed(book: pins.PinBook, tmp_path: Path) -> None:
+    signed = book.sign(PINS, OWN.public, OWN.sign).signed
+    assert book.check(signed, OWN.public).number == 1
+    file = tmp_path / "pins"
+    whole = file.read_bytes()
+    for place in (len(whole) - 1, len(whole) // 2):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(Refusal):
+            book.check(signed, OWN.public)
+    forged = msgspec.structs.replace(signed, body=pins.encode_list(1, PINS[:1]))
+    file.write_bytes(msgspec.msgpack.encode(forged))
+    with pytest.raises(Refusal, match="not signed by our identity key"):
+        book.check(forged, OWN.public)
+    file.unlink()
+    with pytest.raises(Refusal, match="stored is not signed"):
+        book.check(forged, OWN.public)
+
+
+def test_what_is_shown_beside_a_verified_list_is_verified(book: pins.PinBook) -> None:
+    signed = book.sign(PINS, OWN.public, OWN.sign).signed
+    assert book.check(signed, OWN.public).number == 1
+    high = signed.signature[:32] + (pins.P256_ORDER - int.from_bytes(signed.signature[32:], "big")).to_bytes(32, "big")
+    for changed in (
+        msgspec.structs.replace(signed, body=pins.encode_list(2, PINS)),
+        msgspec.structs.replace(signed, signature=bytes(64)),
+        msgspec.structs.replace(signed, signature=high),
+    ):
+        with pytest.raises(Refusal, match="stored is not signed"):
+            book.check(changed, OWN.public)
+
+
 NEXT = Identity()
 """Our identity key after OWN."""
 

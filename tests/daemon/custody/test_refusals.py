@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from daemon.custody import rows
+from daemon.custody import confirmations, rows
 from daemon.custody.client import Custodian, CustodyFailure
 from daemon.custody.pins import verify
 from daemon.custody.refusal import Refusal
@@ -30,6 +30,7 @@ from daemon.custody.wire import (
     CheckConfirmations,
     Checkpoint,
     Checkpointed,
+    ConfirmedBy,
     ConfirmRow,
     Doctor,
     Done,
@@ -247,6 +248,59 @@ async def test_confirmations_are_verified_at_each_signing(committee: Committee) 
         check = CheckConfirmations(row=changed, confirmations=share.confirmations)
         await refused(alice, check, "altered", "result_digest")
         await refused(alice, CheckConfirmations(row=committee.plain["alice"].row, confirmations=()), "refused")
+
+
+async def test_a_set_that_was_complete_says_nothing_of_another(committee: Committee) -> None:
+    """The custodian remembers complete sets by their bytes: each other one is judged anew."""
+    share = committee.shares["alice"]
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+
+        async def taken(request: BeginSigning) -> None:
+            begun = await alice.ask(request, Begun)
+            await alice.ask(Forget(ceremony=begun.ceremony), Done)
+
+        for _ in range(2):
+            await taken(signing(committee))
+        for place, statement in enumerate(share.confirmations):
+            for at in (1, len(statement) // 2, len(statement) - 1):
+                spoilt = statement[:at] + bytes([statement[at] ^ 1]) + statement[at + 1 :]
+                kept = (*share.confirmations[:place], spoilt, *share.confirmations[place + 1 :])
+                request = msgspec.structs.replace(signing(committee), confirmations=kept)
+                await refused(alice, request, "refused", "confirmations")
+        for name, change in CHANGES.items():
+            if name in {"share_id", "share_type", "public_key"}:
+                continue  # confirmations do not state them; the seal does
+            request = msgspec.structs.replace(signing(committee), row=change(share.row))
+            with pytest.raises(CustodyFailure):
+                await alice.ask(request, Begun)
+        await taken(msgspec.structs.replace(signing(committee), confirmations=share.confirmations[::-1]))
+        await taken(msgspec.structs.replace(signing(committee), confirmations=share.confirmations * 2))
+        await taken(signing(committee))
+
+
+def test_a_complete_set_is_verified_once_and_an_incomplete_one_each_time(
+    committee: Committee, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, statements = committee.shares["alice"].row, tuple(os.urandom(8) for _ in range(3))
+    asked: list[tuple[bytes, ...]] = []
+
+    def confirmed_by(_: ShareRow, statements: tuple[bytes, ...]) -> ConfirmedBy:
+        asked.append(statements)
+        return ConfirmedBy(confirmed=(), missing=("eve",) if b"" in statements else (), withdrawn=())
+
+    monkeypatch.setattr(confirmations, "confirmed_by", confirmed_by)
+    other_seal = msgspec.structs.replace(row, sealed=rows.UNSEALED)
+    for same in (row, row, other_seal):
+        confirmations.require_all(same, statements)
+    assert asked == [statements]
+    confirmations.require_all(msgspec.structs.replace(row, generation=1), statements)
+    assert len(asked) == 2
+    for _ in range(2):
+        with pytest.raises(Refusal, match="not confirmed by eve"):
+            confirmations.require_all(row, (*statements[:2], b""))
+        confirmations.require_all(row, (*statements, os.urandom(8)))  # one too many: not kept
+    assert len(asked) == 6
 
 
 async def test_a_resealed_share_is_the_same_share(committee: Committee) -> None:
