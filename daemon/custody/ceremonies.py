@@ -54,17 +54,19 @@ SIGNATURE_BYTES: Final = 64
 
 
 def stated_identity(frame: bytes) -> tuple[bytes, int, bytes] | None:
-    """Session, seat and identity key of a hello that the key in it signs; None for anything else."""
+    """Session, seat and identity key that a hello states; None for anything else. For `signs_hello` to verify."""
     claims = peer.frame_claims(frame)
+    if claims is None or frame[1] != HELLO_KIND or len(frame) < HELLO_PARTY + 2 + SIGNATURE_BYTES:
+        return None
+    at = HELLO_PARTY + 2 + int.from_bytes(frame[HELLO_PARTY : HELLO_PARTY + 2], "big")
+    key = frame[at : min(at + KEY_BYTES, len(frame) - SIGNATURE_BYTES)]
+    return (claims.session, claims.sender, key) if len(key) == KEY_BYTES else None
+
+
+def signs_hello(key: bytes, frame: bytes) -> bool:
+    """Whether this key has signed the hello."""
     body, signature = frame[:-SIGNATURE_BYTES], frame[-SIGNATURE_BYTES:]
-    if claims is None or frame[1] != HELLO_KIND or len(body) < HELLO_PARTY + 2:
-        return None
-    at = HELLO_PARTY + 2 + int.from_bytes(body[HELLO_PARTY : HELLO_PARTY + 2], "big")
-    key = body[at : at + KEY_BYTES]
-    if len(key) != KEY_BYTES:
-        return None
-    signed = peer.identity_verify(key, hashlib.sha256(b"tssd/1/hello\0" + body).digest(), signature)
-    return (claims.session, claims.sender, key) if signed else None
+    return peer.identity_verify(key, hashlib.sha256(b"tssd/1/hello\0" + body).digest(), signature)
 
 
 def changed_identity(key: bytes) -> str:
@@ -76,11 +78,16 @@ def changed_identity(key: bytes) -> str:
 
 
 class SealedCeremony:
-    """A seat behind the peer channel."""
+    """A seat behind the peer channel.
+
+    Attributes:
+        live: Whether it may still use a key, as far as its latest progress told.
+    """
 
     def __init__(self, ground: Ground, seat: KeygenSeat | SigningSeat, identities: dict[int, bytes]) -> None:
         """Open the channel and sign our hello, which is then outgoing. Raises Refusal."""
         self.seat = seat
+        self.live = True
         self._ground = ground
         self._identities = identities
         self._party: Party | None = None
@@ -107,11 +114,6 @@ class SealedCeremony:
         except BaseException:
             self._channel.close()
             raise
-
-    @property
-    def live(self) -> bool:
-        """Whether it may still use a key."""
-        return self._channel.state < peer.ChannelState.CONFIRMING
 
     def receive(self, data: bytes, now_ms: int) -> Progress:
         """One frame of the router's: any bytes."""
@@ -183,17 +185,19 @@ class SealedCeremony:
         self.seat.close()
 
     def _advance(self, now_ms: int) -> Progress:
-        if self._channel.state is peer.ChannelState.AGREED:
-            try:
-                self._party = self.seat.begin(self._channel.transcript)
-                self._channel.attach(self._party, now_ms)
-            except Exception as error:
-                refusal = refusal_of(error)
-                if refusal is None:
-                    raise
-                reason = REASONS.get(refusal.kind, "internal")
-                self._local = _local_fault(reason, refusal.message)
-                self._tell(reason)
+        state = self._channel.state
+        if state is not peer.ChannelState.AGREED:
+            return self._progress(state)
+        try:
+            self._party = self.seat.begin(self._channel.transcript)
+            self._channel.attach(self._party, now_ms)
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                raise
+            reason = REASONS.get(refusal.kind, "internal")
+            self._local = _local_fault(reason, refusal.message)
+            self._tell(reason)
         return self.progress()
 
     def _note_stranger(self, data: bytes) -> None:
@@ -203,11 +207,18 @@ class SealedCeremony:
         waits in vain, and its operators have to know for what.
         """
         stated = stated_identity(data)
-        if stated is not None and stated[0] == self.seat.session and stated[1] in self._identities:
-            self._strangers[stated[1]] = stated[2]
+        if stated is None:
+            return
+        session, seat, key = stated
+        # One by the pinned key is the channel's to verify; here it counts only where another one came before.
+        known = self._strangers.get(seat, self._identities.get(seat, key))
+        if session == self.seat.session and key != known and signs_hello(key, data):
+            self._strangers[seat] = key
 
     def _waits_for(self, seats: tuple[int, ...]) -> tuple[str, ...]:
         """Party ids; with what is odd about a hello, where that is why."""
+        if not self._strangers:
+            return self.seat.members.named(seats)
         names = []
         for seat, name in zip(seats, self.seat.members.named(seats), strict=True):
             key = self._strangers.get(seat, self._identities[seat])
@@ -230,22 +241,28 @@ class SealedCeremony:
 
     def progress(self) -> Progress:
         """Where it stands, and what is to be sent."""
-        channel, members = self._channel, self.seat.members
-        if not self.live:
+        return self._progress(self._channel.state)
+
+    def _progress(self, state: peer.ChannelState) -> Progress:
+        # Twenty times a signing, each time with caches that the protocol's numbers have filled: what cannot be there
+        # is not asked for.
+        channel, parties = self._channel, self.seat.members.parties
+        if state >= peer.ChannelState.CONFIRMING:
+            self.live = False
             self._leave()
         progress, drops = channel.progress(), channel.drops()
         return Progress(
-            state=STATE_NAMES[channel.state],
+            state=STATE_NAMES[state],
             round=progress.round,
             rounds=progress.rounds,
             steps=progress.steps,
             waits_for=self._waits_for(progress.waits_for),
             frames=tuple(
-                OutFrame(to=None if frame.to is None else members.parties[frame.to], round=frame.round, data=frame.data)
+                OutFrame(to=None if frame.to is None else parties[frame.to], round=frame.round, data=frame.data)
                 for frame in channel.outgoing()
             ),
             plain=(),
-            confirmations=tuple(channel.confirmations().values()),
+            confirmations=() if state <= peer.ChannelState.RUNNING else tuple(channel.confirmations().values()),
             drops=sum(drops.values()),
             aborts_ignored=drops.get("abort", 0),
             fault=self._fault(),
