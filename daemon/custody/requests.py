@@ -134,7 +134,8 @@ class ServiceRequests:
             Succeed: self._succeed,
         }
         ground.vault.idle = lambda: not self._held
-        ground.vault.admit = ground.state.admit_identity
+        ground.vault.admit = ground.state.admit
+        ground.vault.highest_kek = ground.state.highest_kek
         recovery = ground.vault.recovery_fingerprint
         if recovery != ground.state.recovery:
             ground.state.append(RecoveryKey(fingerprint=recovery))

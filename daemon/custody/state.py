@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 CHAIN: Final = "chain"
@@ -110,6 +110,12 @@ class Identity(Event, frozen=True):
     public: bytes
 
 
+class KekVersion(Event, frozen=True):
+    """The token has this version of the KEK, and no higher one: from here on a token without it is not ours."""
+
+    version: int
+
+
 class Generation(Event, frozen=True):
     """Everybody has confirmed this generation of our share of this key: earlier ones must not be used again."""
 
@@ -119,7 +125,8 @@ class Generation(Event, frozen=True):
 
 
 class _Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    format: Literal[1]
+    format: Literal[1, 2]
+    """1: from before KEK versions were remembered."""
     count: int
     head: bytes
     pins_number: int
@@ -132,10 +139,12 @@ class _Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     identity: bytes = b""
     earlier_identities: tuple[bytes, ...] = ()
     generations: tuple[tuple[str, bytes, int], ...] = ()
+    kek_version: int = 0
+    highest_kek_version: int = 0
 
 
 _EMPTY: Final = _Base(
-    format=1,
+    format=2,
     count=0,
     head=bytes(DIGEST_BYTES),
     pins_number=0,
@@ -148,7 +157,7 @@ _EMPTY: Final = _Base(
 _encoder: Final = msgspec.msgpack.Encoder()
 _bases: Final = msgspec.msgpack.Decoder(_Base)
 _events: Final = msgspec.msgpack.Decoder(
-    Use | Tombstone | Spent | Confirmed | PinsSeen | RecoveryKey | Identity | Generation
+    Use | Tombstone | Spent | Confirmed | PinsSeen | RecoveryKey | Identity | KekVersion | Generation
 )
 
 
@@ -188,6 +197,10 @@ class Chain:
         self._confirmed: set[tuple[bytes, str]] = set()
         self._identities: list[bytes] = []
         """The token's identity keys, each from when it was the present one; the last one is."""
+        self._kek_version = 0
+        """The newest KEK version that the present token had; 0 before it was seen."""
+        self._highest_kek_version = 0
+        """The newest that any token of ours had."""
         self._generations: dict[tuple[str, bytes], int] = {}
         self._signings: deque[tuple[float, int]] = deque()
         """(when on this process's clock, seconds since 1970) of each signing in the last hour."""
@@ -225,6 +238,7 @@ class Chain:
         self._tombstones, self._spent = set(base.tombstones), set(base.spent)
         self._confirmed = set(base.confirmed)
         self._identities = [*base.earlier_identities, *filter(None, (base.identity,))]
+        self._kek_version, self._highest_kek_version = base.kek_version, base.highest_kek_version
         self._generations = {(party_id, key): generation for party_id, key, generation in base.generations}
         for at in base.signings:
             self._count_signing(at)
@@ -256,6 +270,10 @@ class Chain:
                 self.recovery = fingerprint
             case Identity(public=public):
                 self._identities.append(public)
+                self._kek_version = 0  # it is another token, on an operator's word: what it has is seen next
+            case KekVersion(version=version):
+                self._kek_version = version
+                self._highest_kek_version = max(self._highest_kek_version, version)
             case Generation(party_id=party_id, public_key=public_key, generation=generation):
                 self._generations[party_id, public_key] = generation
 
@@ -363,6 +381,36 @@ class State(Chain):
             if public != self.peering.identity:
                 check_named(self._path.parent, self.peering.identity, public)
                 self._append(Identity(public=public))
+
+    def admit_kek(self, versions: Collection[int]) -> None:
+        """Hold the KEK versions that a token has against the newest that it had, and remember its newest.
+
+        Raises:
+            StateRefused: That one is gone: an older copy of the token, which opens nothing that was sealed since.
+        """
+        with self._lock:
+            known, newest = self._kek_version, max(versions, default=0)
+            if known and known not in versions:
+                raise StateRefused(
+                    f"KEK version {known} is gone from the token, which has {sorted(versions)}: bring back the token "
+                    "that has it, or bring that KEK to this one; no share is to blame"
+                )
+            if newest > known:
+                self._append(KekVersion(version=newest))
+
+    def highest_kek(self) -> int:
+        """The newest KEK version that ever was on a token of ours."""
+        with self._lock:
+            return self._highest_kek_version
+
+    def admit(self, identity: bytes, kek_versions: Collection[int]) -> None:
+        """Both: hold a token against the one before.
+
+        Raises:
+            StateRefused: As they say.
+        """
+        self.admit_identity(identity)
+        self.admit_kek(kek_versions)
 
     def succeed(self, party_id: str, public_key: bytes, generation: int) -> None:
         """Remember that everybody has confirmed this generation, if it is a newer one."""
@@ -477,7 +525,7 @@ class State(Chain):
         old = self._file
         self._file = self._begin(
             _Base(
-                format=1,
+                format=2,
                 count=self.count,
                 head=self.head,
                 pins_number=self._pins_number,
@@ -489,6 +537,8 @@ class State(Chain):
                 identity=self.peering.identity,
                 earlier_identities=tuple(self._identities[:-1]),
                 generations=tuple((*share, generation) for share, generation in sorted(self._generations.items())),
+                kek_version=self._kek_version,
+                highest_kek_version=self._highest_kek_version,
             )
         )
         os.close(old)

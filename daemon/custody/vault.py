@@ -94,8 +94,10 @@ class Vault:
         self._typed_instead = operator and "CREDENTIALS_DIRECTORY" not in os.environ
         self.idle: Callable[[], bool] = lambda: True
         """Whether ending this process would end no ceremony."""
-        self.admit: Callable[[bytes], None] = lambda _: None
-        """Is told the token's identity key; raises StateRefused where it must not be."""
+        self.admit: Callable[[bytes, tuple[int, ...]], None] = lambda _, __: None
+        """Is told the token's identity key and KEK versions; raises StateRefused where this token must not be."""
+        self.highest_kek: Callable[[], int] = lambda: 0
+        """The newest KEK version that ever was on a token of ours."""
         self.settled = threading.Event()
         """Set once the first attempt to connect has ended, one way or the other."""
         os.environ.update(policy.module_environment)
@@ -149,6 +151,7 @@ class Vault:
 
     def open(self, blob: SealedBlob, header: SealHeader) -> SecretBytes:
         """Open into locked memory. Raises Refusal: `altered` where the blob is to blame."""
+        self._check_kek(blob.kek_version)
         made: list[SecretBytes] = []
 
         def room(length: int) -> SecretBytes:
@@ -162,6 +165,16 @@ class Vault:
                 secret.close()
             raise
         return made[0]
+
+    def _check_kek(self, version: int) -> None:
+        """Refuse where the token lacks a KEK that was once ours: the row is not to blame for that."""
+        status = self._status if self.state == "ready" else None
+        if status is not None and version not in status.kek_versions and 0 < version <= self.highest_kek():
+            raise Refusal(
+                "refused",
+                f"KEK version {version} is gone from the token: bring back the token that has it",
+                "sealed.kek_version",
+            )
 
     def make_keys(self) -> None:
         """KEK, identity and backup key, on a token that has none. Raises Refusal."""
@@ -273,7 +286,7 @@ class Vault:
             self._set("token", "the token has no keys of ours; `tssctl hsm init` makes them")
             return False
         try:
-            self.admit(status.identity_public)
+            self.admit(status.identity_public, status.kek_versions)
         except StateRefused as error:
             self._set("token", str(error))
             return False

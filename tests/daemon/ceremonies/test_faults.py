@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 from contextlib import aclosing, closing, suppress
@@ -206,6 +207,35 @@ async def test_a_share_that_was_altered_is_set_aside(template: Template, tmp_pat
         assert ends[ALICE].reason == "share-altered"
         share = await committee.desks[ALICE].share(ShareId(share_id))
         assert share.status is ShareStatus.QUARANTINED
+
+
+async def test_a_token_without_its_newest_kek_takes_no_share_away(template: Template, tmp_path: Path) -> None:
+    """An older copy of the token: its canary opens, and the share that is under the newer KEK does not."""
+    async with open_committee(template, tmp_path, start=PAIR) as committee:
+        tokens = next(committee.parties[ALICE].directory.glob("**/tokens"))
+        older, newer = tmp_path / "older", tmp_path / "newer"
+        shutil.copytree(tokens, older)
+        desk = committee.desks[ALICE]
+        await desk.rotate_kek(CALLER)
+        await until(lambda: not desk.resealing.left)
+        assert await desk.store.count_sealed_before(2) == 0
+        shutil.copytree(tokens, newer)
+        shutil.rmtree(tokens)
+        shutil.copytree(older, tokens)
+        os.kill(custodian_of(committee, ALICE), signal.SIGKILL)
+        await until(lambda: desk.custodian.status is not None and desk.custodian.status.state == "token")
+        (reason,) = (await desk.readiness()).reasons
+        assert "KEK version 2 is gone from the token" in reason
+        for attempt in range(2):
+            with pytest.raises(TokenLost):
+                await committee.sign(template.key, PAIR, bytes([attempt]) * 32, among=(ALICE,))
+        assert [share.status for share in await desk.shares()] == [ShareStatus.ACTIVE]
+        shutil.rmtree(tokens)
+        shutil.copytree(newer, tokens)
+        with trio.fail_after(30):
+            await desk.custodian.wait_ready()
+        assert completed(await committee.ended(await committee.sign(template.key, PAIR, b"\7" * 32)))
+        assert [share.status for share in await desk.shares()] == [ShareStatus.ACTIVE]
 
 
 async def test_nothing_is_signed_when_the_audit_log_cannot_be_written(template: Template, tmp_path: Path) -> None:

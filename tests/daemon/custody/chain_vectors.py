@@ -1,6 +1,6 @@
 """A chain as a custodian of each format left it: how it is recorded, and what must be in it when it is read.
 
-``python -m tests.daemon.custody.chain_vectors`` writes tests/vectors/chain/v1 anew. A new format gets a folder of its
+``python -m tests.daemon.custody.chain_vectors`` writes tests/vectors/chain/v2 anew. A new format gets a folder of its
 own, recorded there alone: old state must open for ever.
 """
 
@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from daemon.custody.state import RecoveryKey, State, Use
 
-FOLDER: Final = Path(__file__).parents[2] / "vectors/chain/v1"
+FOLDER: Final = Path(__file__).parents[2] / "vectors/chain"
+FORMATS: Final = (1, 2)
+"""1: from before KEK versions were remembered."""
 SESSION: Final = bytes(range(16))
 KEY: Final = b"\2" + bytes(range(32))
 AT: Final = 1_700_000_000
@@ -20,7 +22,7 @@ AT: Final = 1_700_000_000
 
 def fill(state: State) -> None:
     """One event of every kind."""
-    state.admit_identity(b"\3" + bytes(32))
+    state.admit(b"\3" + bytes(32), (1, 2))
     state.append(RecoveryKey(fingerprint=hashlib.sha256(b"recovery").digest()))
     state.see_pins(7)
     state.spend("prepared-1")
@@ -55,7 +57,7 @@ def main() -> None:
             }
             state._rewrite()
             vector["begun_anew"] = (directory / "chain").read_bytes().hex()
-    (FOLDER / "every-event.json").write_text(json.dumps(vector, indent=1) + "\n", encoding="utf-8")
+    (FOLDER / f"v{FORMATS[-1]}/every-event.json").write_text(json.dumps(vector, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

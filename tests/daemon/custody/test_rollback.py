@@ -26,11 +26,15 @@ from daemon.custody.wire import (
     ConfirmRow,
     Done,
     Frame,
+    NewKekVersion,
     OpenAndCheck,
     Request,
     Reseal,
+    Resealed,
     ShareRow,
+    Status,
 )
+from hsm.keys import Objects
 from tests.daemon.custody.committee import Committee, Share, begin_signing, sign, signing_request
 from tests.daemon.custody.node import Node, init, make_node
 from tests.tss_cffi import seeded
@@ -184,3 +188,51 @@ async def test_another_identity_key_is_not_ours_until_an_operator_says_so(commit
             await alice.wait_ready()
         assert alice.status is not None
         assert alice.status.identity == identity
+
+
+def put_token(node: Node, tokens: Path) -> None:
+    """Another copy of the token in the place of the one that was there."""
+    shutil.rmtree(node.token / "tokens")
+    shutil.copytree(tokens, node.token / "tokens")
+
+
+async def test_a_token_without_its_newest_kek_blames_no_share(committee: Committee, tmp_path: Path) -> None:
+    """An older clone, or a member that is not in step: the canary opens under the older KEK, the share does not."""
+    node, row = committee.nodes["alice"], committee.shares["alice"].row
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    shutil.copytree(node.token / "tokens", older)
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        await alice.ask(NewKekVersion(), Status)
+        resealed = (await alice.ask(Reseal(row=row), Resealed)).row
+        # While it runs.
+        shutil.copytree(node.token / "tokens", newer)
+        put_token(node, older)
+        message = await refused(alice, OpenAndCheck(row=resealed), "token", "")
+        await away_with(alice, "KEK version 2 is gone from the token")
+        for request in (OpenAndCheck(row=resealed), OpenAndCheck(row=row), Reseal(row=row)):
+            message = await refused(alice, request, "token", "")
+            assert "bring back the token that has it" in message
+        put_token(node, newer)
+        with trio.fail_after(SECONDS):
+            await alice.wait_ready()
+        await alice.ask(OpenAndCheck(row=resealed), Done)
+    put_token(node, older)
+    async with open_custodian(Spawn(config=node.config, trusted_config=True)) as alice:
+        await away_with(alice, "KEK version 2 is gone from the token")
+        await refused(alice, OpenAndCheck(row=resealed), "token", "")
+        put_token(node, newer)
+        with trio.fail_after(SECONDS):
+            await alice.wait_ready()
+        await alice.ask(OpenAndCheck(row=resealed), Done)
+        # A version that no token of ours ever had is the row's own invention.
+        never = msgspec.structs.replace(resealed, sealed=msgspec.structs.replace(resealed.sealed, kek_version=3))
+        await refused(alice, OpenAndCheck(row=never), "altered", "")
+    # The older KEK taken away while rows are still under it.
+    with node.opened() as token, token._connected().bench() as (bench, _):
+        Objects(bench.module, bench.session).destroy(bench.keys.keks[1])
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        message = await refused(alice, OpenAndCheck(row=row), "refused", "sealed.kek_version")
+        assert "KEK version 1 is gone from the token" in message
+        await alice.ask(OpenAndCheck(row=resealed), Done)

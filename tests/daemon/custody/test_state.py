@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from daemon.custody import state as module
 from daemon.custody.state import RateExceeded, RecoveryKey, Revoked, State, StateRefused, Use
 from hsm import CKR, CredentialRefused, Pin, PinLatch
-from tests.daemon.custody.chain_vectors import FOLDER, KEY, SESSION
+from tests.daemon.custody.chain_vectors import FOLDER, FORMATS, KEY, SESSION
 
 MANY = {"per_minute": 10**6, "per_hour": 10**6}
 
@@ -270,6 +270,33 @@ def test_the_identity_key_stays_unless_an_operator_names_another(directory: Path
             state.admit_identity(first)
 
 
+def test_the_newest_kek_version_stays_until_another_token_is_named(directory: Path) -> None:
+    with State(directory) as state:
+        state.admit(b"\2" * 33, (1,))
+        state.admit(b"\2" * 33, (1,))
+        state.admit(b"\2" * 33, (1, 2))
+        state.admit(b"\2" * 33, (2,))  # the older one was taken away, and nothing rests on it
+        assert state.count == 3
+    with State(directory) as state:
+        for versions in ((), (1,), (1, 3)):
+            with pytest.raises(StateRefused, match="KEK version 2 is gone from the token"):
+                state.admit(b"\2" * 33, versions)
+        assert (state.count, state.highest_kek()) == (3, 2)
+        state._rewrite()
+    with State(directory) as state:
+        with pytest.raises(StateRefused, match="KEK version 2 is gone from the token"):
+            state.admit(b"\2" * 33, (1,))
+        # A token of its own may begin with a KEK of its own, and still no share of the earlier one is to blame.
+        module.name_identity(directory, b"\3" * 33)
+        state.admit(b"\3" * 33, (1,))
+        assert state.highest_kek() == 2
+    with State(directory) as state:
+        state.admit(b"\3" * 33, (1,))
+        state.admit(b"\3" * 33, (1, 2))
+        with pytest.raises(StateRefused, match="KEK version 2 is gone from the token"):
+            state.admit(b"\3" * 33, (1,))
+
+
 def test_generations_only_grow(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REWRITE_EVENTS", 3)
     with State(directory) as state:
@@ -298,9 +325,15 @@ def test_a_chain_of_before_identities_and_generations_opens(directory: Path) -> 
         state.admit_identity(b"\2" * 33)
 
 
+def recorded(version: int) -> dict[str, Any]:
+    vector: dict[str, Any] = json.loads((FOLDER / f"v{version}/every-event.json").read_text(encoding="utf-8"))
+    return vector
+
+
+@pytest.mark.parametrize("version", FORMATS)
 @pytest.mark.parametrize("form", ["chain", "begun_anew"])
-def test_a_recorded_chain_opens(directory: Path, form: str) -> None:
-    vector = json.loads((FOLDER / "every-event.json").read_text(encoding="utf-8"))
+def test_a_recorded_chain_opens(directory: Path, form: str, version: int) -> None:
+    vector = recorded(version)
     directory.mkdir(mode=0o700)
     (directory / "chain").write_bytes(bytes.fromhex(vector[form]))
     with State(directory) as state:
@@ -316,12 +349,21 @@ def test_a_recorded_chain_opens(directory: Path, form: str) -> None:
             state.spend("prepared-1")
         with pytest.raises(StateRefused):
             state.admit_identity(b"\2" + bytes(32))
+        if version == 1:
+            assert state.highest_kek() == 0
+            state.admit_kek((1,))  # what is there counts from here on
+        else:
+            with pytest.raises(StateRefused):
+                state.admit_kek((1,))
+            state.admit_kek((1, 2))
+            assert state.count == vector["count"]
         assert state.recovery == hashlib.sha256(b"recovery").digest()
         assert state.newest_generation("alice-server", KEY) == 3
 
 
-def test_a_recorded_chain_verifies_by_the_written_format_alone() -> None:
-    vector = json.loads((FOLDER / "every-event.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("version", FORMATS)
+def test_a_recorded_chain_verifies_by_the_written_format_alone(version: int) -> None:
+    vector = recorded(version)
     rest, head, kinds = bytes.fromhex(vector["chain"]), bytes(32), []
     while rest:
         length = int.from_bytes(rest[:4], "big")
@@ -332,12 +374,13 @@ def test_a_recorded_chain_verifies_by_the_written_format_alone() -> None:
             head = hashlib.sha256(b"tssd/1/chain\0" + head + value).digest()
             kinds.append(said["is"])
         else:
-            assert said["format"] == 1
+            assert said["format"] == version
             assert hashlib.sha256(b"tssd/1/chain-base\0" + value).digest() == digest
             continue
         assert digest == head
     assert (len(kinds), head.hex()) == (vector["count"], vector["head"])
-    assert set(kinds) == {kind.__name__ for kind in module.Event.__subclasses__()}
+    later = {"KekVersion"} if version == 1 else set()
+    assert set(kinds) == {kind.__name__ for kind in module.Event.__subclasses__()} - later
 
 
 # ---- Killed at any point ----
@@ -393,7 +436,7 @@ def every_point(work: Callable[[], None], check: Callable[[int], None], least: i
 def test_a_kill_at_any_point_loses_nothing_that_was_answered(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counter, head, tombstones, spent, confirmed, pins' number, identity, generation, rate."""
+    """Counter, head, tombstones, spent, confirmed, pins' number, identity, KEK version, generation, rate."""
     monkeypatch.setattr(module, "REWRITE_EVENTS", 4)
     answered = tmp_path / "answered"
     steps: list[tuple[Callable[[State], object], Callable[[State], bool]]] = [
@@ -402,6 +445,7 @@ def test_a_kill_at_any_point_loses_nothing_that_was_answered(
         (lambda s: s.confirm(bytes(16), "alice-server"), lambda s: s.is_confirmed(bytes(16), "alice-server")),
         (lambda s: s.see_pins(7), lambda s: s.recall().pins_number == 7),
         (lambda s: s.admit_identity(b"\2" * 33), lambda s: s.recall().identity == b"\2" * 33),
+        (lambda s: s.admit_kek((1, 2)), lambda s: s.highest_kek() == 2),
         (lambda s: s.succeed("a-b", b"key", 1), lambda s: s.newest_generation("a-b", b"key") == 1),
         (lambda s: s.use(signing(), **MANY), lambda s: len(s._signings) == 1),
         (lambda s: s.append(RecoveryKey(fingerprint=b"\1" * 32)), lambda s: s.recovery == b"\1" * 32),
