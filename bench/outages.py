@@ -11,6 +11,7 @@ in one life of the supervisor.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -47,6 +48,8 @@ BACK_SECONDS: Final = 2.0
 HUNG_SECONDS: Final = 10.0
 CYCLES: Final = 600
 QUICK_CYCLES: Final = 8
+CONNECTING: Final = itertools.cycle(("C_Login", "C_OpenSession", "C_Initialize"))
+"""Where it hangs while connecting, in turn."""
 Figure = dict[str, Any]
 
 
@@ -166,6 +169,15 @@ async def hung(bench: Bench) -> float:
     return time.perf_counter() - began
 
 
+async def hung_connecting(bench: Bench) -> float:
+    """The token fails, and a call by which it would be opened again does not return."""
+    began = time.perf_counter()
+    bench.control.fault(next(CONNECTING), fault.Action.HANG).answer("C_Decrypt", CKR.DEVICE_ERROR)
+    await bench.until_felt()
+    await bench.until_back()
+    return time.perf_counter() - began
+
+
 KINDS: Final[dict[str, tuple[Callable[[Bench], Awaitable[float]], int, float]]] = {
     "token vanished": (vanished, 6, BACK_SECONDS),
     "token initialised": (made_anew, 4, BACK_SECONDS),
@@ -176,6 +188,7 @@ KINDS: Final[dict[str, tuple[Callable[[Bench], Awaitable[float]], int, float]]] 
     "module crashed": (crashed, 2, BACK_SECONDS),
     "custodian killed": (killed, 2, BACK_SECONDS),
     "call hung": (hung, 1, HUNG_SECONDS),
+    "hung while connecting": (hung_connecting, 1, HUNG_SECONDS),
 }
 """By name: the outage, its share of the cycles, the most seconds it may take."""
 

@@ -129,8 +129,9 @@ class CustodianPolicy(_Table):
     """Locked memory for secrets, MiB; RLIMIT_MEMLOCK must allow it. A ceremony takes at most 512 KiB."""
     threads: Annotated[Count, Field(ge=1, le=64)] | None = None
     """Threads for protocol rounds; one per core where not set."""
-    hsm_call_seconds: Annotated[Count, Field(ge=1, le=8)] = 5
-    """A PKCS#11 call that takes longer ends the process: calls cannot be cancelled."""
+    hsm_call_seconds: Annotated[Count, Field(ge=1, le=7)] = 5
+    """A PKCS#11 call that takes longer ends the process: calls cannot be cancelled. With at most 7 another one is ready
+    within 10 s of the beginning of a hang."""
 
     @model_validator(mode="after")
     def _consistent(self) -> CustodianPolicy:

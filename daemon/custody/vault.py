@@ -55,7 +55,9 @@ PROBE_SECONDS: Final = 10.0
 """Between proofs that an idle token works; some drop sessions after 15 s of silence."""
 RETRY_SECONDS: Final = 1.0
 CONNECT_CALLS: Final = 1.5
-"""A connect may take so many times as long as one call; with a new process after it, in ten seconds."""
+"""A connect, of many calls, may take so many times as long as one."""
+CONNECT_SECONDS: Final = 7.5
+"""But no longer than this: with a new process after it, ten seconds."""
 EXAMINE_CALLS: Final = 60
 """All conformance checks may take so many times as long as one call."""
 FRESH_PROCESS_TRIES: Final = 3
@@ -271,7 +273,7 @@ class Vault:
         pin = self._pin_to_try()
         if pin is None:
             return None
-        with self._watchdog.watching("connecting to the HSM", times=CONNECT_CALLS):
+        with self._watchdog.watching("connecting to the HSM", times=connect_calls(self._policy.hsm_call_seconds)):
             if self._token is None:
                 self._token = open_token(self._settings, pin, self._latch)
             else:
@@ -348,6 +350,11 @@ class Vault:
         if (state, reason) != (self.state, self.reason):
             log.info("HSM", state=state, reason=reason)
         self.state, self.reason = state, reason
+
+
+def connect_calls(seconds: int) -> float:
+    """What a connect may take, in calls that may take so many seconds each."""
+    return min(CONNECT_CALLS, CONNECT_SECONDS / seconds)
 
 
 def _module_is_ill(error: HsmError) -> bool:

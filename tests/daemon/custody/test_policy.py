@@ -62,7 +62,7 @@ def test_plain_committees_are_found_exactly(config: Path) -> None:
         ("arena_mib = 0", "custodian.arena_mib"),
         ('arena_mib = "16"', "custodian.arena_mib"),
         ("arena_mib = true", "custodian.arena_mib"),
-        ("hsm_call_seconds = 9", "custodian.hsm_call_seconds"),
+        ("hsm_call_seconds = 8", "custodian.hsm_call_seconds"),
         ("signings_per_minute = 0", "custodian.signings_per_minute"),
         ("peer_uid = -1", "custodian.peer_uid"),
         ('serial = "12345678901234567"', "custodian.serial"),

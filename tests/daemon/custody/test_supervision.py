@@ -27,6 +27,9 @@ from daemon.custody.client import (
     Spawn,
     open_custodian,
 )
+from daemon.custody.policy import CustodianPolicy
+from daemon.custody.vault import connect_calls
+from daemon.custody.watchdog import LOOK_SECONDS, SLACK_SECONDS
 from daemon.custody.wire import (
     Begun,
     Checkpoint,
@@ -315,12 +318,15 @@ async def test_a_hanging_module_ends_the_process(
         await alice.ask(asked, Frame)
 
 
-async def test_a_hang_while_connecting_is_ended_too(committee: Committee, faulty: tuple[Node, fault.Control]) -> None:
+@pytest.mark.parametrize("function", ["C_Initialize", "C_OpenSession", "C_Login"])
+async def test_a_hang_while_connecting_is_ended_too(
+    committee: Committee, faulty: tuple[Node, fault.Control], function: str
+) -> None:
     _, control = faulty
     async with committee.up("alice") as custodians:
         alice = custodians["alice"]
         epoch = alice.epoch
-        control.fault("C_Initialize", fault.Action.HANG).answer("C_Decrypt", CKR.DEVICE_ERROR)
+        control.fault(function, fault.Action.HANG).answer("C_Decrypt", CKR.DEVICE_ERROR)
         failure = await failing(alice, OpenAndCheck(row=committee.shares["alice"].row))
         assert failure.kind == "token"
         await back(alice, epoch, HANG_SECONDS)
@@ -521,6 +527,18 @@ watchdog.start()
 with watchdog.watching("C_Test"):
     (ctypes.PyDLL if sys.argv[1] == "held" else ctypes.CDLL)(None).pause()
 """
+
+
+def test_every_hang_that_the_policy_allows_ends_in_time_for_another_process() -> None:
+    """Within 10 s of its beginning, of which a fresh process may take 2 (bench/outages.py measures both)."""
+    (bound,) = (each.le for each in CustodianPolicy.model_fields["hsm_call_seconds"].metadata if hasattr(each, "le"))
+    for seconds in range(1, bound + 1):
+        for hang in (
+            seconds + LOOK_SECONDS,
+            seconds + SLACK_SECONDS,  # where the module holds the interpreter
+            seconds * connect_calls(seconds) + LOOK_SECONDS,
+        ):
+            assert hang <= 8
 
 
 @pytest.mark.parametrize("interpreter", ["held", "free"])
