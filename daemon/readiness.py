@@ -34,8 +34,8 @@ class Readiness:
             reasons.append(desk.custodian.reason or "the custodian is away; it is being brought back")
         elif status.state != "ready":
             reasons.append(status.reason or f"the custodian is in state '{status.state}'")
-        elif status.pins_problem:
-            reasons.append(status.pins_problem)
+        else:
+            reasons.extend(filter(None, (status.chain_problem, status.pins_problem)))
         if desk.store.problem:
             reasons.append(desk.store.problem)
         notes.extend(

@@ -379,7 +379,11 @@ class ConfirmationsInfo(_Body):
 
 
 class CustodyInfo(_Body):
-    """The custodian and its HSM. reason: what is wrong and what to do; empty when ready."""
+    """The custodian and its HSM. reason: what is wrong and what to do; empty when ready.
+
+    chain_problem: why it refuses every use of a key although the HSM is ready: its own memory was put back to an
+    earlier day, or cannot be written. Empty where that is well.
+    """
 
     state: Literal["ready", "starting", "locked", "credential", "token"]
     reason: str
@@ -392,6 +396,7 @@ class CustodyInfo(_Body):
     pins_number: int
     chain_count: int
     chain_head: str
+    chain_problem: str
     ceremonies: int
     arena_used: int
     arena_size: int
@@ -414,6 +419,7 @@ class CustodyInfo(_Body):
             pins_number=status.pins_number,
             chain_count=status.chain_count,
             chain_head=status.chain_head.hex(),
+            chain_problem=status.chain_problem,
             ceremonies=status.ceremonies,
             arena_used=status.arena_used,
             arena_size=status.arena_size,

@@ -82,7 +82,7 @@ def init(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command(name="status")
 def show_status(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show how tssd's custodian and its HSM are. Exit code 1 where they could not open a share."""
+    """Show how tssd's custodian and its HSM are. Exit code 1 where they could not, or would not, open a share."""
     custody = tssd(context).get("/mpc-party/custody")
     if as_json:
         page.whole(custody)
@@ -91,6 +91,7 @@ def show_status(context: typer.Context, as_json: AsJson = False) -> None:
             [
                 ("HSM", custody["state"]),
                 ("because", custody["reason"]),
+                ("refuses", custody["chainProblem"]),
                 ("token", f"{custody['tokenLabel']} ({custody['tokenModel']}, serial {custody['tokenSerial']})"),
                 ("tier", custody["tier"]),
                 ("KEK", f"version {custody['kekVersion']}"),
@@ -103,7 +104,7 @@ def show_status(context: typer.Context, as_json: AsJson = False) -> None:
                 ("own chain", f"{custody['chainCount']} entries, head {custody['chainHead']}"),
             ]
         )
-    if custody["state"] != "ready":
+    if custody["state"] != "ready" or custody["chainProblem"]:
         raise typer.Exit(1)
 
 

@@ -70,6 +70,24 @@ if TYPE_CHECKING:
 CEREMONY_BYTES: Final = 512 * 1024
 """Of the arena, for one ceremony at most."""
 REASON: Final = re.compile(r"[a-z0-9-]{1,64}")
+FIRST_USES: Final = frozenset(
+    {
+        BeginKeygen,
+        BeginSigning,
+        ConfirmRow,
+        CheckConfirmations,
+        AbortUnknown,
+        OpenAndCheck,
+        Reseal,
+        NewKekVersion,
+        Revoke,
+        Prepare,
+        Checkpoint,
+        Succeed,
+    }
+)
+"""What uses a key and belongs to no ceremony that is held: refused unread where the chain was rolled back, for what it
+forgot is what would refuse them. A checkpoint of such a chain would make it the newest there is."""
 NO_PINS: Final = Pins(number=0, pins=(), signed=SignedPins(body=b"", signature=b""))
 
 Ceremony = SealedCeremony | PlainCeremony
@@ -152,6 +170,8 @@ class ServiceRequests:
         handler = self._handlers.get(type(request))
         if handler is None:
             raise Refusal("refused", f"{type(request).__name__} is for an operator at a terminal: use tssctl")
+        if type(request) in FIRST_USES and (problem := self._ground.state.problem()):
+            raise Refusal("refused", problem)
         return handler(request, now_ms)
 
     # ---- Ceremonies ----
@@ -326,6 +346,7 @@ class ServiceRequests:
             self._ground.book,
             chain_count=count,
             chain_head=head,
+            chain_problem=self._ground.state.problem(),
             ceremonies=len(self._held),
             plain_committees=len(self._ground.policy.plain),
             identities=self._ground.state.recall().identities,
@@ -394,6 +415,7 @@ def status_of(
     *,
     chain_count: int = 0,
     chain_head: bytes = b"",
+    chain_problem: str = "",
     ceremonies: int = 0,
     plain_committees: int = 0,
     identities: tuple[bytes, ...] = (),
@@ -415,6 +437,7 @@ def status_of(
         pins_problem=book.problem(identity) if identity else "",
         chain_count=chain_count,
         chain_head=chain_head,
+        chain_problem=chain_problem,
         ceremonies=ceremonies,
         arena_used=usage.used,
         arena_size=usage.capacity,

@@ -444,6 +444,11 @@ class State(Chain):
         with self._lock:
             return prepared_id in self._spent
 
+    def problem(self) -> str:
+        """Why nothing more is taken in, in an operator's words; empty while the chain is well."""
+        with self._lock:
+            return self._lost
+
     def position(self) -> tuple[int, bytes]:
         """Count and head, taken together."""
         with self._lock:
@@ -456,12 +461,15 @@ class State(Chain):
             StateRefused: The chain is shorter, or another one. Every later call that would write fails too.
         """
         with self._lock:
+            back = f"put the newest {self._path.parent} back, or revoke its shares"
             if count > self.count:
-                self._lost = f"the state is older than a checkpoint: {self.count} events, the checkpoint has {count}"
+                self._lost = (
+                    f"the state is older than a checkpoint: {self.count} events, the checkpoint has {count}; {back}"
+                )
             elif count >= self._first and self._heads[count - self._first] != head:
-                self._lost = f"the state is another one than a checkpoint at {count} events tells of"
+                self._lost = f"the state is another one than a checkpoint at {count} events tells of; {back}"
             if self._lost:
-                raise StateRefused(f"{self._lost}; put the newest {self._path.parent} back, or revoke its shares")
+                raise StateRefused(self._lost)
 
     def _check_rate(self, per_minute: int, per_hour: int) -> None:
         now = time.monotonic()

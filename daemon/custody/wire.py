@@ -422,6 +422,9 @@ class Status(Frame, frozen=True):
     """Why no sealed ceremony can begin with the newest list of pins, and what to do; empty where one can."""
     chain_count: int
     chain_head: bytes
+    chain_problem: str
+    """Why every use of a key is refused, and what to do: the custodian's own memory was put back to an earlier day, or
+    cannot be written. Empty where it is well."""
     ceremonies: int
     arena_used: int
     arena_size: int

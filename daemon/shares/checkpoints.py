@@ -32,6 +32,7 @@ async def keep_signing(settings: AuditSettings, store: Store, wall: Wall) -> Non
     newest = await store.newest_checkpoint()
     signed_count = 0 if newest is None else newest.audit_count
     signed_at = trio.current_time()
+    told = ""
     while True:
         try:
             await wall.custodian.wait_ready()
@@ -44,8 +45,11 @@ async def keep_signing(settings: AuditSettings, store: Store, wall: Wall) -> Non
                 newest = await sign_head(store, wall)
                 signed_count, signed_at = newest.audit_count, trio.current_time()
                 shown = wall.custodian.epoch
+            told = ""
         except Refused as error:
-            log.exception("the custodian refuses the audit log's head", problem=error.message)
+            if error.message != told:  # what stays so is said by /ready
+                log.exception("the custodian refuses the audit log's head", problem=error.message)
+            told = error.message
         except (TokenLost, Busy) as error:
             log.info("checkpoint waits", problem=error.message)
         await trio.sleep(LOOK_SECONDS)

@@ -191,6 +191,7 @@ class StandIn:
             pins_problem="",
             chain_count=0,
             chain_head=b"",
+            chain_problem="",
             ceremonies=0,
             arena_used=0,
             arena_size=1,

@@ -238,6 +238,43 @@ async def test_a_token_without_its_newest_kek_takes_no_share_away(template: Temp
         assert [share.status for share in await desk.shares()] == [ShareStatus.ACTIVE]
 
 
+async def test_a_custodians_state_that_was_put_back_is_told(template: Template, tmp_path: Path) -> None:
+    tables = {"*": {"audit": {"checkpoint_rows": 1}}}
+    async with open_committee(template, tmp_path, tables=tables, start=PAIR) as committee:
+        state = next(committee.parties[ALICE].directory.glob("**/chain")).parent
+        desk = committee.desks[ALICE]
+        shutil.copytree(state, tmp_path / "older")
+        assert completed(await committee.ended(await committee.sign(template.key, PAIR)))
+        chain = (await desk.custody()).chain_count
+        await committee.stop(ALICE)  # its last checkpoint is signed now
+        shown = set()
+        state.rename(tmp_path / "newer")
+        shutil.copytree(tmp_path / "older", state)
+        for _ in range(2):  # no checkpoint of what was put back makes it the newest
+            await committee.start(ALICE)
+            desk = committee.desks[ALICE]
+            await until(lambda desk=desk: bool(desk.custodian.status and desk.custodian.status.chain_problem))
+            readiness = await desk.readiness()
+            assert not readiness.ready
+            (reason,) = readiness.reasons
+            assert "the state is older than a checkpoint" in reason
+            assert f"put the newest {state} back" in reason
+            assert reason == (await desk.custody()).chain_problem
+            with suppress(Refused):
+                ends = await committee.ended(await committee.sign(template.key, PAIR, among=(ALICE,)), (ALICE,))
+                assert ends[ALICE].reason == "refused"
+                assert "older than a checkpoint" in str(ends[ALICE].error_message)
+            shown.add(await desk.store.newest_checkpoint())
+            assert [share.status for share in await desk.shares()] == [ShareStatus.ACTIVE]
+            await committee.stop(ALICE)
+        assert [newest.chain_count >= chain for newest in shown if newest is not None] == [True]
+        shutil.rmtree(state)
+        (tmp_path / "newer").rename(state)
+        await committee.start(ALICE)
+        assert completed(await committee.ended(await committee.sign(template.key, PAIR, b"\7" * 32)))
+        assert (await committee.desks[ALICE].readiness()).ready
+
+
 async def test_nothing_is_signed_when_the_audit_log_cannot_be_written(template: Template, tmp_path: Path) -> None:
     async with open_committee(template, tmp_path, start=PAIR) as committee:
         desk = committee.desks[ALICE]

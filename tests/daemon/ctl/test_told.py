@@ -8,7 +8,7 @@ import re
 import shlex
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -95,6 +95,24 @@ def scripts() -> Iterator[tuple[str, str, int]]:
 def test_it_says(socket: Path, capsys: pytest.CaptureFixture[str], command: str, printed: str, code: int) -> None:
     told = tssctl(capsys, "--socket", str(socket), *shlex.split(command))
     assert (told.out + told.err, told.code) == (printed, code)
+
+
+class PutBack(StandIn):
+    """The custodian's own memory is of an earlier day."""
+
+    async def custody(self) -> Any:  # noqa: ANN401  as there
+        status = await super().custody()
+        status.chain_problem = "the state is older than a checkpoint"
+        return status
+
+
+def test_an_hsm_that_is_ready_for_a_custodian_that_refuses_is_not_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with listening(PutBack(), tmp_path) as path:
+        told = tssctl(capsys, "--socket", str(path), "hsm", "status")
+    assert told.out.startswith("HSM              ready\nrefuses          the state is older than a checkpoint\n")
+    assert told.code == 1
 
 
 def test_every_command_is_here() -> None:

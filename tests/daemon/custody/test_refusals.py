@@ -579,6 +579,7 @@ async def test_a_state_put_back_is_refused(committee: Committee, tmp_path: Path,
         await alice.ask(Revoke(share_id="some-share"), Done)
         checkpoint = await alice.ask(Checkpoint(audit_count=12, audit_head=b"\7" * 32), Checkpointed)
         await alice.ask(ShowCheckpoint(checkpoint=checkpoint), Done)
+        assert (await alice.ask(GetStatus(), Status)).chain_problem == ""
         forged = msgspec.structs.replace(checkpoint, chain_count=0, chain_head=bytes(32))
         await refused(alice, ShowCheckpoint(checkpoint=forged), "refused", "checkpoint.signature")
         await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
@@ -591,6 +592,26 @@ async def test_a_state_put_back_is_refused(committee: Committee, tmp_path: Path,
         message = await refused(alice, ShowCheckpoint(checkpoint=checkpoint), "refused")
         assert "checkpoint" in message
         await refused(alice, Revoke(share_id="another"), "refused")
+        row = committee.shares["alice"].row
+        for request in (
+            # The next checkpoint would make what was put back the newest there is.
+            Checkpoint(audit_count=13, audit_head=bytes(32)),
+            # What it forgot might forbid these.
+            AbortUnknown(session=os.urandom(16), party_id="alice-server", seat=1, reason="restart"),
+            ConfirmRow(row=row),
+            OpenAndCheck(row=row),
+            Reseal(row=row),
+            CheckConfirmations(row=row, confirmations=committee.shares["alice"].confirmations),
+            signing(committee),
+            keygen_request(committee),
+            NewKekVersion(),
+            Prepare(protocol="gg18-v2", milliseconds=1),
+        ):
+            assert "older than a checkpoint" in await refused(alice, request, "refused", "")
+        status = await alice.ask(GetStatus(), Status)
+        assert status.state == "ready"
+        assert "older than a checkpoint" in status.chain_problem
+        assert str(node.state) in status.chain_problem
         if table is not None:
             await table.until("failed")
 

@@ -64,6 +64,7 @@ BYTES = {
         "earlier_identities": PUBLIC,
         "pins_problem": PUBLIC,
         "chain_head": DIGEST,
+        "chain_problem": PUBLIC,
     },
     "PlainMessage": {"to": PUBLIC, "data": PLAIN},
     "Progress": {"waits_for": PUBLIC, "confirmations": SIGNED},
