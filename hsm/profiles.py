@@ -63,7 +63,8 @@ class Profile:
     copyable: bool = False
     """The token knows CKA_COPYABLE, and so would copy a key that does not forbid it."""
     wrap_with_trusted: bool = False
-    """New share keys ask for CKA_WRAP_WITH_TRUSTED once the crypto officer has marked the KEK as trusted."""
+    """New share keys ask for CKA_WRAP_WITH_TRUSTED once the crypto officer has marked the KEK as trusted, unless there
+    is a recovery key: that is a session object, which nobody can mark."""
 
 
 PROFILES: Final = MappingProxyType(
@@ -74,9 +75,20 @@ PROFILES: Final = MappingProxyType(
             Profile(name="nss", unwrap_template=False, allowed_mechanisms=False, tells_local=False),
             # The vendor's GCM puts the IV before the ciphertext; the standard number would write it back.
             Profile(
-                name="cloudhsm", wrap=0x80002109, gcm=0x80001087, iv_source=IvSource.HEAD, allowed_mechanisms=False
+                name="cloudhsm",
+                wrap=0x80002109,
+                gcm=0x80001087,
+                iv_source=IvSource.HEAD,
+                allowed_mechanisms=False,
+                wrap_with_trusted=True,
             ),
-            Profile(name="cloudhsm-standard-gcm", wrap=0x80002109, iv_source=IvSource.BUFFER, allowed_mechanisms=False),
+            Profile(
+                name="cloudhsm-standard-gcm",
+                wrap=0x80002109,
+                iv_source=IvSource.BUFFER,
+                allowed_mechanisms=False,
+                wrap_with_trusted=True,
+            ),
             Profile(name="luna", wrap=0x80000170, value_len_on_unwrap=True, allowed_mechanisms=False),
             Profile(
                 name="luna-fips",

@@ -54,12 +54,14 @@ _WORDS: Final = (
     "ignore_hidden",
     "no_unwrap_template",
     "cannot_lock",
+    "trusted_keks",
     "expire",
     "daemon",
     "expired",
     "sessions",
     "wrong_pins",
     "overlapped",
+    "trusted_only",
 )
 _QUIRKS: Final = _CALLS + 4 * len(FUNCTIONS)
 SIZE: Final = _QUIRKS + 4 * len(_WORDS)

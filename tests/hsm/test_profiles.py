@@ -1,10 +1,16 @@
 """Each profile on a token that behaves as that provider is documented to."""
 
 import secrets
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from hsm import CKR, PROFILES, HsmError, NotConforming, SealHeader
+from hsm import CKR, PROFILES, HsmError, NotConforming, SealHeader, profiles
+from hsm.profiles import Oaep
+from hsm.sealing import Suite
 from tests.hsm.conftest import Faulty
 from tests.hsm.fault import IvSource, ValueLen
 from tests.hsm.other import other_token
@@ -117,6 +123,55 @@ def test_an_unwrap_template_that_is_not_kept_is_noticed(faulty: Faulty) -> None:
         with pytest.raises(NotConforming, match="CKA_UNWRAP_TEMPLATE is not kept"):
             token.create_keys()
         assert token.status().kek_versions == ()
+
+
+@pytest.fixture(scope="module")
+def recovery_key() -> bytes:
+    public = rsa.generate_private_key(65537, 3072).public_key()
+    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_share_keys_are_wrapped_under_trusted_keys_alone_where_all_are_trusted(
+    faulty: Faulty, header: SealHeader, recovery_key: bytes, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    faulty.control.set(**PROVIDERS[name])
+    # With the one OAEP that the token behind can do.
+    monkeypatch.setattr(profiles, "PROFILES", {name: replace(PROFILES[name], oaep=Oaep.SHA1)})
+
+    def asked(**changes: Any) -> int:  # noqa: ANN401  (whatever the settings take)
+        """How many of the two share keys ask for it that a connect and a sealing make."""
+        asking, made = faulty.control.get("trusted_only"), faulty.control.calls("C_GenerateKey")
+        with faulty.token.open(profile=name, **changes) as token:
+            token.open(token.seal(Memory(b"share"), header), header, Memory)
+        assert faulty.control.calls("C_GenerateKey") == made + 2
+        return faulty.control.get("trusted_only") - asking
+
+    with faulty.token.open(profile=name) as token:
+        token.create_keys()
+    assert asked() == 0
+    faulty.control.set(trusted_keks=1)  # as the crypto officer does
+    assert asked() == (2 if name.startswith("cloudhsm") else 0)
+    assert asked(recovery_key=recovery_key) == 0
+
+
+def test_a_key_that_asks_for_trusted_keys_is_wrapped_under_no_other(
+    faulty: Faulty, header: SealHeader, recovery_key: bytes
+) -> None:
+    """Which is why it does not ask where there is a recovery key, nor before the KEK is marked."""
+    asking = Suite(replace(PROFILES["softhsm"], wrap_with_trusted=True), kek_trusted=True)
+    with faulty.token.open() as token:
+        token.create_keys()
+        token._connected()._suite = asking
+        with pytest.raises(NotConforming, match="KEY_NOT_WRAPPABLE"):
+            token.seal(Memory(b"share"), header)
+        faulty.control.set(trusted_keks=1)
+        token.seal(Memory(b"share"), header)
+    with faulty.token.open(recovery_key=recovery_key) as token:
+        token.seal(Memory(b"share"), header)
+        token._connected()._suite = asking
+        with pytest.raises(NotConforming, match="KEY_NOT_WRAPPABLE"):
+            token.seal(Memory(b"share"), header)
 
 
 def test_the_suite_runs_on_a_token_of_ones_own(

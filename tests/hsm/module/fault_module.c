@@ -20,6 +20,7 @@
 #define CKR_DATA_LEN_RANGE 0x21UL
 #define CKR_DEVICE_ERROR 0x30UL
 #define CKR_ENCRYPTED_DATA_LEN_RANGE 0x41UL
+#define CKR_KEY_NOT_WRAPPABLE 0x69UL
 #define CKR_MECHANISM_INVALID 0x70UL
 #define CKR_MECHANISM_PARAM_INVALID 0x71UL
 #define CKR_PIN_INCORRECT 0xA0UL
@@ -29,9 +30,14 @@
 #define CKR_TEMPLATE_INCONSISTENT 0xD1UL
 #define CKM_AES_KEY_WRAP 0x2109UL
 #define CKM_AES_GCM 0x1087UL
+#define CKA_CLASS 0x0UL
+#define CKA_TOKEN 0x1UL
+#define CKA_TRUSTED 0x86UL
 #define CKA_SENSITIVE 0x103UL
 #define CKA_VALUE_LEN 0x161UL
 #define CKA_EXTRACTABLE 0x162UL
+#define CKA_WRAP_WITH_TRUSTED 0x210UL
+#define CKO_SECRET_KEY 4UL
 
 enum function {
 #define INDEX(name, parameters, arguments) FN_##name,
@@ -74,6 +80,7 @@ struct control {
     uint32_t ignore_hidden; /* C_UnwrapKey makes readable keys whatever is asked */
     uint32_t no_unwrap_template;
     uint32_t cannot_lock;
+    uint32_t trusted_keks; /* the crypto officer has marked every KEK on the token */
     /* Raised by the test: all sessions end, and the login with them. */
     _Atomic uint32_t expire;
     /* Starts and ends of the daemon behind this module, by the test: odd while it is dead. What was initialised with one
@@ -84,6 +91,7 @@ struct control {
     _Atomic uint32_t sessions;
     _Atomic uint32_t wrong_pins; /* survives the process, as in a token */
     _Atomic uint32_t overlapped; /* two calls at once on one session, or at all where it cannot lock */
+    _Atomic uint32_t trusted_only; /* keys made that ask to be wrapped under trusted keys alone */
 };
 
 static CK_FUNCTION_LIST *real;
@@ -107,6 +115,7 @@ struct operation {
     CK_BYTE aad[8192];
     CK_ULONG aad_len;
     int waiting; /* it is one */
+    CK_OBJECT_HANDLE trusted_only; /* the newest key made here that asks to be wrapped under trusted keys alone */
     atomic_int busy;
 };
 
@@ -139,6 +148,7 @@ static void forget_sessions(void) {
         operations[i].session = 0;
         operations[i].waiting = 0;
         operations[i].iv_out = NULL;
+        operations[i].trusted_only = 0;
     }
     pthread_mutex_unlock(&table_lock);
     atomic_store(&control->sessions, 0);
@@ -329,20 +339,52 @@ static CK_RV quirk_C_GetMechanismList(CK_SLOT_ID slot, CK_MECHANISM_TYPE *types,
     return rv;
 }
 
+/* What is behind lets the security officer alone mark a key, who does not see private ones: so it is said here which are,
+ * and the rule about them is kept here. */
+static int is_trusted(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE k) {
+    CK_ULONG class = 0;
+    CK_BBOOL token = CK_FALSE;
+    CK_ATTRIBUTE is[2] = {{CKA_CLASS, &class, sizeof(class)}, {CKA_TOKEN, &token, sizeof(token)}};
+
+    return control->trusted_keks && real->C_GetAttributeValue(s, k, is, 2) == CKR_OK && class == CKO_SECRET_KEY &&
+           token == CK_TRUE;
+}
+
+static CK_RV quirk_C_GetAttributeValue(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE k, CK_ATTRIBUTE *t, CK_ULONG n) {
+    CK_RV rv = real->C_GetAttributeValue(s, k, t, n);
+    CK_ULONG i;
+
+    for (i = 0; rv == CKR_OK && i < n; i++) {
+        if (t[i].type == CKA_TRUSTED && t[i].pValue != NULL && t[i].ulValueLen == 1 && is_trusted(s, k)) {
+            *(CK_BBOOL *)t[i].pValue = CK_TRUE;
+        }
+    }
+    return rv;
+}
+
 static CK_RV quirk_C_GenerateKey(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_ATTRIBUTE *t, CK_ULONG n,
                                  CK_OBJECT_HANDLE *k) {
     CK_ATTRIBUTE kept[64];
     CK_ULONG i, used = 0;
+    int trusted_only = 0;
+    CK_RV rv;
 
     if (n > 64) {
         return CKR_ARGUMENTS_BAD;
     }
     for (i = 0; i < n; i++) {
-        if (!control->no_unwrap_template || t[i].type != CKA_UNWRAP_TEMPLATE) {
+        if (t[i].type == CKA_WRAP_WITH_TRUSTED) {
+            trusted_only = *(CK_BBOOL *)t[i].pValue == CK_TRUE;
+        } else if (!control->no_unwrap_template || t[i].type != CKA_UNWRAP_TEMPLATE) {
             kept[used++] = t[i];
         }
     }
-    return real->C_GenerateKey(s, m, kept, used, k);
+    rv = real->C_GenerateKey(s, m, kept, used, k);
+    if (rv == CKR_OK && trusted_only) {
+        atomic_fetch_add(&control->trusted_only, 1);
+        operation_of(s)->trusted_only = *k;
+    }
+    return rv;
 }
 
 static CK_RV quirk_C_WrapKey(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE k,
@@ -351,6 +393,9 @@ static CK_RV quirk_C_WrapKey(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HAN
 
     if (!renamed(&own, m, CKM_AES_KEY_WRAP, control->wrap_mechanism)) {
         return CKR_MECHANISM_INVALID;
+    }
+    if (operation_of(s)->trusted_only == k && !is_trusted(s, wrapping)) {
+        return CKR_KEY_NOT_WRAPPABLE;
     }
     return real->C_WrapKey(s, &own, wrapping, k, out, out_len);
 }
@@ -589,6 +634,7 @@ static void load(void) {
     route.C_OpenSession = quirk_C_OpenSession;
     route.C_CloseSession = quirk_C_CloseSession;
     route.C_Login = quirk_C_Login;
+    route.C_GetAttributeValue = quirk_C_GetAttributeValue;
     route.C_GenerateKey = quirk_C_GenerateKey;
     route.C_WrapKey = quirk_C_WrapKey;
     route.C_UnwrapKey = quirk_C_UnwrapKey;
