@@ -1,7 +1,8 @@
 """Stored shares as vectors: how they are recorded, and how they open without any of our own code.
 
-``python -m tests.hsm.vectors`` writes tests/vectors/shares/v1 anew. A new format gets a folder of its own, recorded
-there alone: old rows must open for ever.
+``python -m tests.hsm.vectors`` records in tests/vectors/shares/v1 what is not there yet: old rows must open for ever. A
+new format gets a folder of its own. What SoftHSM can make is made by it; what only other tokens make, IVs of 16 bytes
+and OAEP with SHA-256, is made by the book.
 """
 
 import base64
@@ -11,18 +12,21 @@ import json
 import os
 import struct
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
+from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_public_key,
     load_pem_private_key,
 )
 
@@ -44,6 +48,13 @@ CASES: Final = {
     "utf8-ids": (dataclasses.replace(HEADER, party_id="ålice-server"), 33, False),
 }
 
+BY_THE_BOOK: Final = {
+    "iv-16": (dataclasses.replace(HEADER, generation=1), 20_000, False),
+    "recovery-oaep-sha256": (dataclasses.replace(HEADER, share_type="recovery", generation=2), 12_289, True),
+}
+"""As a Luna in FIPS mode makes its IVs, and as every token but SoftHSM wraps for the recovery key."""
+IV_BYTES: Final = {"iv-16": 16}
+
 
 def plaintext(name: str, size: int) -> bytes:
     """The same bytes each time: SHAKE-256 of the case's name."""
@@ -60,15 +71,15 @@ def kek_bench(bench: Bench, recovery: bytes | None = None) -> Bench:
     return dataclasses.replace(bench, keys=keys)
 
 
-def open_independently(vector: dict[str, Any], *, by_recovery_key: bool = False) -> bytes:
-    """From docs/sealing.md alone, with `cryptography`: none of hsm's code."""
-    header, row = vector["header"], vector["share_data"]
+def number(value: int) -> bytes:
+    return struct.pack(">I", value)
+
+
+def associated(header: dict[str, Any], row: dict[str, Any]) -> bytes:
+    """docs/sealing.md, "Associated data", without what each chunk adds."""
 
     def prefixed(raw: bytes) -> bytes:
         return struct.pack(">H", len(raw)) + raw
-
-    def number(value: int) -> bytes:
-        return struct.pack(">I", value)
 
     wrapped = base64.b64decode(row["wrappedKeys"]["kek"])
     recovery = base64.b64decode(row["wrappedKeys"].get("recovery", ""))
@@ -91,7 +102,19 @@ def open_independently(vector: dict[str, Any], *, by_recovery_key: bool = False)
         hashlib.sha256(prefixed(wrapped) + prefixed(recovery)).digest(),
         fingerprint,
     ]
-    aad = b"".join(map(prefixed, fields))
+    return b"".join(map(prefixed, fields))
+
+
+def trailer(index: int, count: int) -> bytes:
+    return number(index) + number(count) + bytes([index + 1 == count])
+
+
+def open_independently(vector: dict[str, Any], *, by_recovery_key: bool = False) -> bytes:
+    """From docs/sealing.md alone, with `cryptography`: none of hsm's code."""
+    row = vector["share_data"]
+    wrapped = base64.b64decode(row["wrappedKeys"]["kek"])
+    recovery = base64.b64decode(row["wrappedKeys"].get("recovery", ""))
+    aad = associated(vector["header"], row)
     if by_recovery_key:
         private = cast("rsa.RSAPrivateKey", load_pem_private_key(vector["recovery_private_key"].encode(), None))
         digest = {1: hashes.SHA1, 2: hashes.SHA256}[recovery[0]]()
@@ -103,9 +126,31 @@ def open_independently(vector: dict[str, Any], *, by_recovery_key: bool = False)
     opened = b""
     for i, chunk in enumerate(chunks):
         sealed = base64.b64decode(chunk["data"]) + base64.b64decode(chunk["authTag"])
-        trailer = number(i) + number(len(chunks)) + bytes([i + 1 == len(chunks)])
-        opened += AESGCM(key).decrypt(base64.b64decode(chunk["iv"]), sealed, aad + trailer)
+        opened += AESGCM(key).decrypt(base64.b64decode(chunk["iv"]), sealed, aad + trailer(i, len(chunks)))
     return opened
+
+
+def seal_independently(content: bytes, header: dict[str, Any], spki: bytes | None, iv_bytes: int) -> dict[str, Any]:
+    """Likewise, the other way round: the `share_data` of a row."""
+    key = AESGCM.generate_key(256)
+    keys = {"kek": b64(aes_key_wrap(KEK, key))}
+    if spki is not None:
+        public = cast("rsa.RSAPublicKey", load_der_public_key(spki))
+        oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+        keys["recovery"] = b64(b"\2" + public.encrypt(key, oaep))
+        keys["recoveryFingerprint"] = hashlib.sha256(spki).hexdigest()
+    row: dict[str, Any] = {"format": 1, "tier": "A", "kek": KEK_VERSION, "wrappedKeys": keys, "chunks": []}
+    aad = associated(header, row)
+    parts = [content[start : start + 12288] for start in range(0, len(content), 12288)]
+    for i, part in enumerate(parts):
+        iv = os.urandom(iv_bytes)
+        sealed = AESGCM(key).encrypt(iv, part, aad + trailer(i, len(parts)))
+        row["chunks"].append({"data": b64(sealed[:-16]), "iv": b64(iv), "authTag": b64(sealed[-16:])})
+    return row
+
+
+def b64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
 
 
 def header_from(vector: dict[str, Any]) -> SealHeader:
@@ -113,6 +158,25 @@ def header_from(vector: dict[str, Any]) -> SealHeader:
     for name in ("public_key", "committee_digest"):
         fields[name] = bytes.fromhex(fields[name])
     return SealHeader(**fields)
+
+
+def record(name: str, header: SealHeader, size: int, pem: str | None, seal_it: Callable[..., dict[str, Any]]) -> None:
+    """Write a vector, unless it is there."""
+    path = FOLDER / f"{name}.json"
+    if path.exists():
+        return
+    content = plaintext(name, size)
+    fields = dataclasses.asdict(header)
+    fields |= {key: value.hex() for key, value in fields.items() if isinstance(value, bytes)}
+    vector = {
+        "name": name,
+        "header": fields,
+        "kek": KEK.hex(),
+        "recovery_private_key": pem,
+        "plaintext": content.hex(),
+        "share_data": seal_it(content, fields),
+    }
+    path.write_text(json.dumps(vector, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -125,22 +189,22 @@ def main() -> None:
         os.environ["SOFTHSM2_CONF"] = str(made.conf)
         with made.open() as token, token._connected().bench() as (bench, _):
             for name, (header, size, recovery) in CASES.items():
-                content = plaintext(name, size)
                 fingerprint = hashlib.sha256(spki).digest() if recovery else None
                 ours = kek_bench(bench, spki if recovery else None)
-                blob = seal(ours, Memory(content), header, fingerprint)
-                fields = dataclasses.asdict(header)
-                fields |= {key: value.hex() for key, value in fields.items() if isinstance(value, bytes)}
-                vector = {
-                    "name": name,
-                    "header": fields,
-                    "kek": KEK.hex(),
-                    "recovery_private_key": pem if recovery else None,
-                    "plaintext": content.hex(),
-                    "share_data": blob.to_json(),
-                }
-                text = json.dumps(vector, indent=1, ensure_ascii=False) + "\n"
-                (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
+
+                def in_token(
+                    content: bytes,
+                    _: object,
+                    header: SealHeader = header,
+                    ours: Bench = ours,
+                    fingerprint: bytes | None = fingerprint,
+                ) -> dict[str, Any]:
+                    return seal(ours, Memory(content), header, fingerprint).to_json()
+
+                record(name, header, size, pem if recovery else None, in_token)
+    for name, (header, size, recovery) in BY_THE_BOOK.items():
+        by_the_book = partial(seal_independently, spki=spki if recovery else None, iv_bytes=IV_BYTES.get(name, 12))
+        record(name, header, size, pem if recovery else None, by_the_book)
 
 
 if __name__ == "__main__":
