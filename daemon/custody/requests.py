@@ -286,6 +286,7 @@ class ServiceRequests:
 
     def _open_and_check(self, request: OpenAndCheck, _: int) -> Done:
         self._check_usable(request.row)
+        _check_stated(request.row)
         opened = rows.open_share if request.thorough else rows.open_bytes
         opened(self._ground.vault, request.row).close()
         return Done()
@@ -293,6 +294,7 @@ class ServiceRequests:
     def _reseal(self, request: Reseal, _: int) -> Resealed:
         row = request.row
         self._check_usable(row)
+        _check_stated(row)
         self._ground.state.append(
             Use(
                 kind="reseal",
@@ -445,6 +447,13 @@ def status_of(
         hsm_errors=vault.errors,
         plain_committees=plain_committees,
     )
+
+
+def _check_stated(row: ShareRow) -> None:
+    """Name where a row contradicts itself: the token would say no more than that it does not open. Raises Refusal."""
+    rows.check_row(row)
+    if row.channel == "sealed":
+        confirmations.check(row)
 
 
 def _check_reason(reason: str) -> None:

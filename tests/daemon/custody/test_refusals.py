@@ -158,6 +158,43 @@ async def test_a_changed_row_does_not_open(committee: Committee, change: str) ->
             await alice.ask(ConfirmRow(row=changed), Statement)
 
 
+STATED = {
+    "session": "session",
+    "threshold": "committee",
+    "generation": "generation",
+    "protocol": "protocol",
+    "transcript": "transcript",
+    "result_digest": "result_digest",
+    "seat": "seat",
+    "seats": "committee",
+    "parties": "committee",
+    "smaller committee": "committee",
+    "confirmation": "result_digest",
+}
+"""Changes that the row's own confirmation contradicts, and what is named then. Of the others the seal alone knows."""
+AT_A_SIGNING = {"threshold": ("refused", "signers"), "identities": ("refused", "confirmations")}
+"""Where it asks for more: signers for the threshold, confirmations by those keys."""
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_changed_row_is_refused_by_name(committee: Committee, change: str) -> None:
+    changed = CHANGES[change](committee.shares["alice"].row)
+    field = STATED.get(change, "")
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        before = (await alice.ask(GetStatus(), Status)).chain_count
+        await refused(alice, OpenAndCheck(row=changed), "altered", field)
+        await refused(alice, Reseal(row=changed), "altered", field)
+        if field:
+            assert (await alice.ask(GetStatus(), Status)).chain_count == before  # it was no use of a key
+        begin = msgspec.structs.replace(signing(committee), row=changed)
+        if field or change == "plain" or change in AT_A_SIGNING:
+            await refused(alice, begin, *AT_A_SIGNING.get(change, ("altered", field)))
+        else:
+            # It sits down, and opens nothing before the others have agreed: see `SigningSeat.begin`.
+            await alice.ask(begin, Begun)
+
+
 async def test_a_changed_sealed_part_does_not_open(committee: Committee) -> None:
     row, other = committee.shares["alice"].row, committee.shares["bob"].row
     sealed = row.sealed
