@@ -50,6 +50,7 @@ class Party:
         socket: Its API.
         identity: Its identity key, 33 bytes; empty before `make_token`.
         process: The daemon; None while it does not run.
+        program: What Python runs as the daemon.
     """
 
     def __init__(self, party_id: str, directory: Path) -> None:

@@ -28,6 +28,7 @@ LONGEST: Final = (
     "end_to_end/test_mixed_committee.py",
     "end_to_end/test_demo.py",
     "end_to_end/test_malicious_party.py",
+    "end_to_end/test_memory.py",
 )
 """Files of more than 20 seconds. They go first, so that no worker begins one when the others are done."""
 
