@@ -1,5 +1,6 @@
 """What dies comes back, what hangs is ended, and nobody has to be asked."""
 
+import json
 import os
 import random
 import signal
@@ -46,6 +47,7 @@ from daemon.custody.wire import (
     Tick,
 )
 from hsm import CKR
+from tests.daemon.custody import scan
 from tests.daemon.custody.committee import Committee, begin_signing, finish_signing, signing_request
 from tests.daemon.custody.node import ROOT, SOFTHSM, Node, init, make_node
 from tests.hsm import fault
@@ -242,11 +244,49 @@ async def test_a_custodian_gives_up_what_it_does_not_need(committee: Committee) 
         if os.geteuid() != 0:
             with pytest.raises(PermissionError):
                 (process / "mem").open("rb")
-        sockets = [link for fd in (process / "fd").iterdir() if (link := str(fd.readlink())).startswith("socket:")]
+
+
+@scan.needs_root
+async def test_a_custodians_only_socket_is_tssds(committee: Committee) -> None:
+    async with committee.up("alice") as custodians:
+        process = Path(f"/proc/{process_of(custodians['alice'])}")
+        command = [*(scan.AS_ROOT or []), "find", str(process / "fd"), "-type", "l", "-printf", "%l\n"]
+        listed = await trio.run_process(command, capture_stdout=True)
+        sockets = [link for link in listed.stdout.decode().splitlines() if link.startswith("socket:")]
         assert len(sockets) == 1
         for table in ("tcp", "tcp6", "udp", "udp6", "raw", "packet"):
             text = (process / "net" / table).read_text() if (process / "net" / table).exists() else ""
             assert not any(sockets[0][8:-1] in line.split() for line in text.splitlines())
+
+
+SHOWS_ITSELF = """
+import ctypes, json, sys
+from daemon.custody import custodian
+PR_GET_DUMPABLE, PR_GET_NO_NEW_PRIVS = 3, 39
+def show(_):
+    libc = ctypes.CDLL(None)
+    print(json.dumps({
+        "dumpable": libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0),
+        "no new privileges": libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0),
+    }), flush=True)
+custodian.Connection.serve = show
+custodian.main(sys.argv[1:])
+"""
+
+
+def test_a_custodian_that_serves_is_not_dumpable(committee: Committee) -> None:
+    """As it says itself: to root, who reads everything, it looks no different from outside."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        arguments = ["--config", str(committee.nodes["alice"].config), "--trusted-config", "--fd", str(theirs.fileno())]
+        told = subprocess.run(
+            [sys.executable, "-c", SHOWS_ITSELF, *arguments],
+            stdout=subprocess.PIPE,
+            pass_fds=(theirs.fileno(),),
+            check=True,
+            cwd=ROOT,
+        ).stdout
+    assert json.loads(told) == {"dumpable": 0, "no new privileges": 1}
 
 
 # ---- The HSM ----
