@@ -21,8 +21,10 @@ from daemon.errors import AuditUnwritable, Refused, TokenLost
 from daemon.session import SessionStatus, Step
 from daemon.share import ShareStatus
 from daemon.values import PartyId, SessionId, ShareId
+from localnet.party import softhsm
 from localnet.router import chain, corrupt, delay, drop, reorder, repeat
 from tests.daemon.ceremonies.committee import CALLER, NAMES, Committee, Template, copy_party, open_committee
+from tests.hsm import fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 ALICE, BOB, CAROL = NAMES
 PAIR = (ALICE, BOB)
+HANG_SECONDS = 2
 HELLO, SEALED, CONFIRMATION, NOTICE = 1, 3, 5, 6
 """Kinds of frames, their second byte (docs/channel.md)."""
 
@@ -148,6 +151,43 @@ async def test_a_custodian_that_dies_fails_its_session_and_is_brought_back(templ
             await desk.custodian.wait_ready()
         assert trio.current_time() - began < 5
         assert (await desk.readiness()).ready
+        for running in list(committee.desks[BOB].admission.running.values()):
+            running._total.cancel()  # its stall clock would do it
+        assert completed(await committee.ended(await committee.sign(template.key, PAIR, b"\1" * 32)))
+
+
+async def test_a_custodian_that_hangs_in_the_hsm_keeps_nobody_waiting(template: Template, tmp_path: Path) -> None:
+    """Its ceremony ends with a typed reason, it is back, and what does not need it is answered meanwhile."""
+    control = fault.Control(tmp_path / "control")
+    directory = tmp_path / "committee"
+    custodian = {
+        "module_path": fault.build(tmp_path),
+        "module_environment": {
+            "SOFTHSM2_CONF": directory / ALICE / "token" / "softhsm2.conf",
+            "TSSD_FAULT_TARGET": softhsm(),
+            "TSSD_FAULT_CONTROL": control.path,
+        },
+        "hsm_call_seconds": HANG_SECONDS,
+    }
+    async with open_committee(template, directory, tables={ALICE: {"custodian": custodian}}, start=PAIR) as committee:
+        desk = committee.desks[ALICE]
+        control.fault("C_Decrypt", fault.Action.HANG)
+        before = control.calls("C_Decrypt")
+        session = await committee.sign(template.key, PAIR)
+        await until(lambda: control.calls("C_Decrypt") > before)
+        slowest, began = 0.0, trio.current_time()
+        while (end := await desk.session(session)).status is SessionStatus.IN_PROGRESS:
+            asked = trio.current_time()
+            assert len(await desk.shares()) == 1
+            await desk.readiness()
+            slowest = max(slowest, trio.current_time() - asked)
+            assert trio.current_time() - began < 10
+        assert (end.status, end.reason) == (SessionStatus.FAILED, "custody-lost")
+        assert trio.current_time() - began > HANG_SECONDS / 2, "nothing hung"
+        assert slowest < HANG_SECONDS / 2
+        with trio.fail_after(10):
+            await desk.custodian.wait_ready()
+        assert desk.custodian.restarts == 1
         for running in list(committee.desks[BOB].admission.running.values()):
             running._total.cancel()  # its stall clock would do it
         assert completed(await committee.ended(await committee.sign(template.key, PAIR, b"\1" * 32)))
