@@ -33,6 +33,7 @@ from daemon.custody.vault import connect_calls
 from daemon.custody.watchdog import LOOK_SECONDS, SLACK_SECONDS
 from daemon.custody.wire import (
     Begun,
+    Call,
     Checkpoint,
     Checkpointed,
     Doctor,
@@ -45,6 +46,7 @@ from daemon.custody.wire import (
     Request,
     Status,
     Tick,
+    encode,
 )
 from hsm import CKR
 from tests.daemon.custody import scan
@@ -648,6 +650,34 @@ async def test_systemds_socket_takes_one_connection_of_tssds_user(committee: Com
                 with trio.fail_after(10):
                     await custodian.wait_ready()
                 await custodian.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+
+
+async def test_a_second_connection_at_the_same_time_gets_no_answer(committee: Committee, tmp_path: Path) -> None:
+    node = committee.nodes["alice"]
+    node.settings |= {"peer_uid": str(os.geteuid())}
+    node.write_config()
+    row = committee.shares["alice"].row
+    async with activated(node, tmp_path) as path, open_custodian(Connect(socket=path)) as custodian:
+        with trio.fail_after(HANG_SECONDS):
+            await custodian.wait_ready()
+        second = await trio.open_unix_socket(path)
+        async with second:
+            await second.send_all(encode(Call(number=1, now_ms=0, request=GetStatus())))
+            heard: list[bytes] = []
+
+            async def hear() -> None:
+                heard.append(await second.receive_some(1))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(hear)
+                # Time enough for an answer: the custodian carries these out, one after the other.
+                for _ in range(100):
+                    await custodian.ask(OpenAndCheck(row=row), Done)
+                assert heard == []
+                nursery.cancel_scope.cancel()
+        await custodian.ask(OpenAndCheck(row=row), Done)
+        assert custodian.restarts == 0
+        assert custodian.epoch == 1
 
 
 async def test_systemds_socket_refuses_another_user(committee: Committee, tmp_path: Path) -> None:
