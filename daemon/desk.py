@@ -176,6 +176,10 @@ class Desk:
 
     # ---- Queries ----
 
+    async def to_reseal(self) -> tuple[int, dict[str, str]]:
+        """Shares under an older version of the KEK, and why the custodian refuses those among them that it does."""
+        return self.resealing.left, self.resealing.refused
+
     async def share(self, share_id: ShareId) -> Share:
         """One share. Raises UnknownShare."""
         return await self.store.share(share_id)

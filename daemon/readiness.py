@@ -50,6 +50,7 @@ class Readiness:
             notes.append(f"{pending} shares wait for their peers' confirmations")
         if desk.resealing.left:
             notes.append(f"{desk.resealing.left} shares are to be resealed")
+        notes.extend(f"share {share_id} is not resealed: {why}" for share_id, why in desk.resealing.refused.items())
         return cls(ready=not reasons, reasons=tuple(reasons), notes=tuple(notes))
 
 

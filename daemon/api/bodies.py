@@ -437,6 +437,28 @@ class ResealStarted(_Body):
     shares: int
 
 
+class RefusedShare(_Body):
+    """A share that the custodian does not seal anew, and why; it is asked again every few seconds."""
+
+    share_id: str
+    reason: str
+
+
+class ResealProgress(_Body):
+    """left: shares under an older version of the key-encryption key; refused: those among them that stay there."""
+
+    left: int
+    refused: list[RefusedShare]
+
+    @classmethod
+    def of(cls, left: int, refused: dict[str, str]) -> Self:
+        """The published form."""
+        return cls(
+            left=left,
+            refused=[RefusedShare(share_id=share_id, reason=reason) for share_id, reason in sorted(refused.items())],
+        )
+
+
 class AuditRowInfo(_Body):
     """One row of the audit log. previous, digest: the chain, hex."""
 

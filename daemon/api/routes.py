@@ -32,6 +32,7 @@ from daemon.api.bodies import (
     OneSession,
     PeerList,
     Ready,
+    ResealProgress,
     ResealStarted,
     SessionInfo,
     SessionList,
@@ -279,6 +280,12 @@ async def rotate_kek(desk: At, caller: Operator) -> ResealStarted:
     """Make a new version of the key-encryption key and seal every share anew under it, in the background."""
     kek_version, shares = await desk.rotate_kek(caller)
     return ResealStarted(message="resealing has begun", kek_version=kek_version, shares=shares)
+
+
+@viewing.get("/custody/rotate-kek")
+async def get_reseal_progress(desk: At) -> ResealProgress:
+    """How far sealing shares anew under the newest version of the key-encryption key is."""
+    return ResealProgress.of(*await desk.to_reseal())
 
 
 @viewing.get("/audit")

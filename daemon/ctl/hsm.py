@@ -14,10 +14,10 @@ from daemon import settings
 from daemon.ctl import page
 from daemon.ctl.operator import Operator, operating, reachable
 from daemon.ctl.options import AsJson, config, tssd
-from daemon.ctl.status import figures
 from daemon.custody.wire import Doctor, DoctorReport, InitToken, Status
 
 POLL_SECONDS: Final = 0.5
+ROTATE_KEK: Final = "/mpc-party/custody/rotate-kek"
 
 app = typer.Typer(help="The HSM and the keys on it.", no_args_is_help=True)
 
@@ -153,22 +153,34 @@ def rotate_kek(
 ) -> None:
     """Make the next version of the KEK and seal every share anew under it. tssd does it, beside its other work.
 
-    It goes on without this command, and after a restart where it was.
+    It goes on without this command, and after a restart where it was. Exit code 1 where a share is refused; tssd asks
+    its custodian for those again and again.
     """
     at = tssd(context)
-    begun = at.post("/mpc-party/custody/rotate-kek")
+    begun = at.post(ROTATE_KEK)
     version, shares = begun["kekVersion"], begun["shares"]
     left = shares
+    refused: list[dict[str, str]] = []
     if wait:
         screen = page.console(error=True)
         with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
             task = bar.add_task("sealing anew", total=shares)
-            while left := int(figures(at)["tssd_shares_to_reseal"]["all"]):
+            while left > len(refused):
+                progress = at.get(ROTATE_KEK)
+                left, refused = progress["left"], progress["refused"]
                 bar.update(task, completed=shares - left)
-                time.sleep(POLL_SECONDS)
+                if left > len(refused):
+                    time.sleep(POLL_SECONDS)
     if as_json:
-        page.whole({"kekVersion": version, "shares": shares, "left": left})
-    elif left:
+        told = {"kekVersion": version, "shares": shares, "left": left}
+        page.whole(told | {"refused": refused} if refused else told)
+    elif not wait and left:
         page.say(f"KEK version {version} is made; shares being sealed anew under it: {left}")
     else:
-        page.say(f"KEK version {version} is made; shares sealed anew under it: {shares}")
+        page.say(f"KEK version {version} is made; shares sealed anew under it: {shares - left}")
+    if refused and not as_json:
+        page.say(f"still under an older version, for the custodian refuses them: {left}", style="bold")
+        for share in refused:
+            page.say(f"  share {share['shareId']}: {share['reason']}")
+    if refused:
+        raise typer.Exit(1)

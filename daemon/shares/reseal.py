@@ -24,10 +24,17 @@ PAGE: Final = 100
 
 
 class Resealing:
-    """See the module. Attributes: left: shares that are not under the newest version; as last counted."""
+    """See the module.
+
+    Attributes:
+        left: Shares that are not under the newest version, as last counted; those that are refused are among them.
+        refused: By share id, why the custodian does not seal it anew. It is asked again every `RETRY_SECONDS`.
+    """
 
     def __init__(self, store: Store, wall: Wall) -> None:
         self.left = 0
+        self.refused: dict[str, str] = {}
+        self._version = 0
         self._store = store
         self._wall = wall
         self._wanted = trio.Event()
@@ -43,7 +50,8 @@ class Resealing:
         """
         status = await self._wall.ask(wire.NewKekVersion(), wire.Status)
         await self._store.audited(caller, "kek-version-made", {"kek": status.kek_version})
-        self.left = await self._store.count_sealed_before(status.kek_version)
+        self._version, self.refused = status.kek_version, {}
+        self.left = await self._store.count_sealed_before(self._version)
         self._wanted.set()
         return status.kek_version, self.left
 
@@ -62,9 +70,11 @@ class Resealing:
     async def _reseal_all(self) -> None:
         await self._wall.custodian.wait_ready()
         status = await self._wall.ask(wire.GetStatus(), wire.Status)
-        self.left = await self._store.count_sealed_before(status.kek_version)
+        # A version that is made meanwhile is resealed to from then on.
+        self._version = max(self._version, status.kek_version)
+        self.left = await self._store.count_sealed_before(self._version)
         refused: dict[str, Refused] = {}
-        while rows := await self._store.sealed_before(status.kek_version, PAGE + len(refused)):
+        while rows := await self._store.sealed_before(self._version, PAGE + len(refused)):
             for row in rows:
                 if row.share_id in refused:
                     continue
@@ -74,10 +84,15 @@ class Resealing:
                     await self._store.quarantine(ShareId(row.share_id), "did not open to be resealed")
                 except Refused as error:
                     refused[row.share_id] = error  # the others do not have to wait for this one
+                    self.refused[row.share_id] = error.message
+                    continue
                 else:
                     await self._store.reseal(resealed.row)
-            self.left = await self._store.count_sealed_before(status.kek_version)
+                self.left -= 1
+                self.refused.pop(row.share_id, None)
+            self.left = await self._store.count_sealed_before(self._version)
             if self.left <= len(refused):
                 break
+        self.refused = {share_id: why.message for share_id, why in refused.items()}
         for share_id, why in refused.items():
             raise Refused(f"{len(refused)} shares cannot be sealed anew, share {share_id} among them: {why.message}")

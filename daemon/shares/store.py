@@ -672,10 +672,13 @@ class Store:
         await self.write(act)
 
     async def sealed_before(self, kek_version: int, limit: int = 100) -> list[wire.ShareRow]:
-        """Shares that are not under this KEK version yet and may still be opened."""
+        """Shares that are not under this KEK version yet and may still be opened.
+
+        A rotated share stays as it is: the custodian opens no generation that a newer one has replaced.
+        """
         found = await self._list(
             "SELECT * FROM party_shares WHERE json_extract(share_data, '$.kek') < ?"
-            " AND status IN ('pending', 'active', 'rotated') ORDER BY id LIMIT ?",
+            " AND status IN ('pending', 'active') ORDER BY id LIMIT ?",
             (kek_version, limit),
         )
         return [rows.share_row(row) for row in found]
@@ -684,7 +687,7 @@ class Store:
         """How many of them there are."""
         found = await self._list(
             "SELECT count(*) AS count FROM party_shares WHERE json_extract(share_data, '$.kek') < ?"
-            " AND status IN ('pending', 'active', 'rotated')",
+            " AND status IN ('pending', 'active')",
             (kek_version,),
         )
         return int(found[0]["count"])

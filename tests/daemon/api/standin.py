@@ -102,6 +102,9 @@ class StandIn:
     asked: list[tuple[str, Any]] = field(default_factory=list)
     journal: list[JournalEntry] = field(default_factory=lambda: [entry(1, Step.OFFERED), entry(2, Step.COMPLETED)])
     hold: trio.Event | None = None
+    to_go: tuple[int, ...] = (3, 2, 1, 0)
+    """Shares that a rotation of the KEK has left, each time somebody asks."""
+    refused: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.settings = SimpleNamespace(access=self.access, jwt=self.jwt)
@@ -136,6 +139,11 @@ class StandIn:
     async def rotate_kek(self, caller: Caller) -> tuple[int, int]:
         await self._asked("rotate_kek", caller)
         return 2, 3
+
+    async def to_reseal(self) -> tuple[int, dict[str, str]]:
+        await self._asked("to_reseal")
+        self.to_go = self.to_go[1:] or self.to_go
+        return self.to_go[0], self.refused
 
     async def share(self, share_id: ShareId) -> Share:
         await self._asked("share", share_id)

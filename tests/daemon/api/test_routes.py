@@ -50,6 +50,7 @@ ROUTES = [
     "/mpc-party/events",
     "/mpc-party/peers",
     "/mpc-party/custody",
+    "/mpc-party/custody/rotate-kek",
     "/mpc-party/audit",
     "/metrics",
     "/openapi.json",

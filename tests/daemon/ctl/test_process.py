@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -40,3 +42,25 @@ def test_nobody_reads_on(tmp_path: Path) -> None:
             assert running.wait(timeout=60) != 0
             assert running.stderr is not None
             assert b"Traceback" not in running.stderr.read()
+
+
+def test_a_rotation_of_the_kek_shows_how_far_it_is_on_a_terminal(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    seen = b""
+    with listening(StandIn(to_go=(4, 3, 2, 1, 0)), tmp_path) as socket:
+        command = [sys.executable, "-I", "-m", "daemon.ctl", "--socket", str(socket), "hsm", "rotate-kek"]
+        environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment) as running:
+            os.close(theirs)
+            try:
+                while more := os.read(ours, 4096):
+                    seen += more
+            except OSError:  # the other end is closed
+                pass
+            os.close(ours)
+            said, _ = running.communicate(timeout=60)
+    assert (running.returncode, said) == (0, b"KEK version 2 is made; shares sealed anew under it: 3\n")
+    assert b"sealing anew" in seen
+    shown = [seen.find(f"{percent}%".encode()) for percent in (0, 33, 67)]
+    assert -1 not in shown
+    assert shown == sorted(shown)

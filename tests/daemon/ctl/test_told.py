@@ -239,3 +239,25 @@ def test_who_may_not_connect(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert told.err == (
         f"tssctl: you may not connect to {path}\n  -> its group may; `ls -l` shows which, `id` shows yours\n"
     )
+
+
+def test_a_rotation_of_the_kek_ends_where_only_refused_shares_are_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = StandIn(to_go=(3, 2, 1), refused={str(SHARE.share_id): "it is revoked"})
+    with listening(desk, tmp_path) as path:
+        told = tssctl(capsys, "--socket", str(path), "hsm", "rotate-kek")
+        assert told.code == 1
+        assert told.out == (
+            "KEK version 2 is made; shares sealed anew under it: 2\n"
+            "still under an older version, for the custodian refuses them: 1\n"
+            f"  share {SHARE.share_id}: it is revoked\n"
+        )
+        told = tssctl(capsys, "--socket", str(path), "hsm", "rotate-kek", "--json")
+    assert told.code == 1
+    assert json.loads(told.out) == {
+        "kekVersion": 2,
+        "shares": 3,
+        "left": 1,
+        "refused": [{"shareId": str(SHARE.share_id), "reason": "it is revoked"}],
+    }

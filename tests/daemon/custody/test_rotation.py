@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ import pytest
 import trio
 
 from daemon import settings
+from daemon.custody import state as memory
 from daemon.custody import wire
 from daemon.custody.client import Custodian
 from daemon.errors import Refused, TokenLost
@@ -211,8 +213,63 @@ async def test_a_share_that_is_refused_keeps_no_other_waiting(node: Node, tmp_pa
         with pytest.raises(Refused, match=first.share_id):
             await resealing._reseal_all()
         assert resealing.left == 1
+        assert resealing.refused == {first.share_id: f"share {first.share_id} is revoked (row.share_id)"}
         assert [row.share_id for row in await store.sealed_before(2)] == [first.share_id]
         for row in await store.sealed_before(3):
             if row.share_id != first.share_id:
                 await custodian.ask(wire.OpenAndCheck(row=row), wire.Done)
         assert len(others) == 2
+
+
+async def test_what_is_refused_is_said_until_it_is_refused_no_more(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reseal, "RETRY_SECONDS", 0.01)
+    database = tmp_path / "tssd.db"
+    await fill(node, database)
+    read = settings.load(node.config)
+    refusing = ["first"]
+
+    class Refusing(Wall):
+        async def ask(self, request: wire.Request, expect: type[A], *, epoch: int | None = None) -> A:
+            if refusing and isinstance(request, wire.Reseal) and request.row.share_id == first.share_id:
+                raise Refused("not now")
+            return await super().ask(request, expect, epoch=epoch)
+
+    async with node.custodian() as custodian, open_store(database) as store:
+        first, *_ = await store.sealed_before(2)
+        resealing = Resealing(store, Refusing(custodian, read))
+        with trio.fail_after(SECONDS):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(resealing.run)
+                await resealing.start("operator")
+                while resealing.left > 1 or not resealing.refused:  # noqa: ASYNC110  (what another task does)
+                    await trio.sleep(0.01)
+                assert resealing.refused == {first.share_id: "not now"}
+                refusing.clear()
+                while resealing.left:  # noqa: ASYNC110  (likewise)
+                    await trio.sleep(0.01)
+                nursery.cancel_scope.cancel()
+        assert resealing.refused == {}
+        assert await all_open_under(custodian, store, 2) == 3
+
+
+async def test_a_replaced_generation_stays_as_it_is_and_holds_no_rotation_up(node: Node, tmp_path: Path) -> None:
+    database = tmp_path / "tssd.db"
+    await fill(node, database)
+    read = settings.load(node.config)
+    async with open_store(database) as store:
+        first, second, _ = await store.sealed_before(2)
+    with memory.State(node.state) as state:  # all have confirmed newer shares of these two keys
+        for row in (first, second):
+            state.succeed(ALICE, row.public_key, 1)
+    with closing(sqlite3.connect(database)) as connection, connection:  # our store knows of one of them
+        connection.execute("UPDATE party_shares SET status = 'rotated' WHERE id = ?", (first.share_id,))
+    async with node.custodian() as custodian, open_store(database) as store:
+        resealing = Resealing(store, Wall(custodian, read))
+        assert await resealing.start("operator") == (2, 2)
+        with pytest.raises(Refused, match="generation 1 was confirmed by all"):
+            await resealing._reseal_all()
+        assert list(resealing.refused) == [second.share_id]
+        assert resealing.left == 1
+        assert (await store.sealed_row(ShareId(first.share_id))).sealed.kek_version == 1
