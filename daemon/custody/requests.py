@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from daemon.custody import confirmations, pins, rows
 from daemon.custody.ceremonies import PlainCeremony, SealedCeremony
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from daemon.custody.seats import Ground
     from daemon.custody.vault import Vault
     from daemon.custody.wire import Answer, Request, ShareRow
+    from hsm import TokenStatus
 
 CEREMONY_BYTES: Final = 512 * 1024
 """Of the arena, for one ceremony at most."""
@@ -411,6 +412,11 @@ class ServiceRequests:
         return signed
 
 
+def tier_of(token: TokenStatus) -> Literal["A", "A, open to the PIN"]:
+    """As the doctor judges: a token without unwrap template gives share keys away to who has PIN and store."""
+    return "A" if token.unwrap_template else "A, open to the PIN"
+
+
 def status_of(
     vault: Vault,
     book: PinBook,
@@ -431,7 +437,7 @@ def status_of(
         token_label=token.label if token else "",
         token_serial=token.serial if token else "",
         token_model=token.model if token else "",
-        tier="A" if token else "",
+        tier=tier_of(token) if token else "",
         kek_version=(token.current_kek or 0) if token else 0,
         identity=identity,
         earlier_identities=tuple(earlier for earlier in identities if earlier != identity),

@@ -411,7 +411,8 @@ class Status(Frame, frozen=True):
     token_label: str
     token_serial: str
     token_model: str
-    tier: Literal["A", ""]
+    tier: Literal["A", "A, open to the PIN", ""]
+    """What the doctor says of such a token when it finds no fault; empty while the token is away."""
     kek_version: int
     identity: bytes
     """Our identity key, 33 bytes; empty while the token is away."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import trio
 from msgspec import structs
@@ -16,7 +16,9 @@ from daemon.custody import rows
 from daemon.custody import state as memory
 from daemon.custody.client import Custodian, Spawn, open_custodian
 from daemon.custody.wire import EditPins, InitToken, Pins, Seat, ShareRow, Status
-from hsm import Pin, Token, TokenSettings, open_token
+from hsm import Pin, Token, open_token
+from tests.hsm import nss
+from tests.hsm.soft import SoftToken
 from tests.tss_cffi import seeded
 
 ROOT = Path(__file__).parents[3]
@@ -34,6 +36,7 @@ class Node:
     """Further lines of [custodian], as TOML values."""
     tables: str = ""
     """Further tables below it."""
+    provider: Literal["softhsm", "nss"] = "softhsm"
 
     @property
     def config(self) -> Path:
@@ -62,7 +65,17 @@ class Node:
             "arena_mib": "4",
             "threads": "2",
             "hsm_call_seconds": "5",
-        } | self.settings
+        }
+        if self.provider == "nss":
+            token = nss.token_in(self.token)
+            values |= {
+                "module_path": f'"{token.options["module_path"]}"',
+                "module_arguments": f'"{token.options["init_string"]}"',
+                "module_environment": "{}",
+                "profile": '"nss"',
+                "token_label": f'"{token.label}"',
+            }
+        values |= self.settings
         lines = "".join(f"{name} = {value}\n" for name, value in values.items())
         self.config.write_text(f"[custodian]\n{lines}\n{self.tables}")
 
@@ -77,9 +90,9 @@ class Node:
         """The token in this process, as its owner has it with the PIN, while no custodian runs."""
         before = os.environ.get("SOFTHSM2_CONF")
         os.environ["SOFTHSM2_CONF"] = str(self.token / "softhsm2.conf")
-        settings = TokenSettings(module_path=SOFTHSM, token_label="tssd", sessions=sessions)  # noqa: S106
+        soft = nss.token_in(self.token) if self.provider == "nss" else SoftToken(self.token)
         try:
-            with open_token(settings, Pin.from_file(self.token / "pin"), None) as token:
+            with open_token(soft.settings(sessions=sessions), Pin.from_file(self.token / "pin"), None) as token:
                 yield token
         finally:
             del os.environ["SOFTHSM2_CONF"]
@@ -110,7 +123,10 @@ def make_node(directory: Path, party_id: str, **changes: object) -> Node:
     """A node whose token has no keys yet."""
     directory.mkdir(parents=True)
     node = Node(directory, party_id, **changes)  # type: ignore[arg-type]  # fields of Node
-    subprocess.run([ROOT / "softhsm/init-token.sh", node.token, "tssd"], check=True)
+    if node.provider == "nss":
+        nss.make_token(node.token)
+    else:
+        subprocess.run([ROOT / "softhsm/init-token.sh", node.token, "tssd"], check=True)
     node.write_config()
     return node
 
