@@ -45,6 +45,15 @@ def provider(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SoftTok
         yield request.getfixturevalue("soft_token")
 
 
+@pytest.fixture(params=["softhsm", "nss"])
+def disposable(request: pytest.FixtureRequest, tmp_path: Path) -> SoftToken:
+    """A fresh token of each real provider whose PIN a test may get wrong."""
+    if request.param == "nss":
+        return nss.make_token(tmp_path / "nss")
+    made: SoftToken = request.getfixturevalue("soft_token")
+    return made
+
+
 @pytest.fixture
 def provider_token(provider: SoftToken) -> Iterator[Token]:
     """Open, with all our keys, on each provider."""

@@ -1,5 +1,6 @@
 """A throw-away token of NSS softokn, a second real provider: a database with a PIN, made by the module itself."""
 
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,6 @@ MODULES = (
     Path("/usr/lib/aarch64-linux-gnu/libsoftokn3.so"),
     Path("/usr/lib64/libsoftokn3.so"),
 )
-PIN = "nss-pin-of-a-test"
 
 MAKE = """
 import sys
@@ -29,15 +29,21 @@ for slot in library.get_slots(True):
 """
 
 
-def make_token(directory: Path) -> SoftToken:
+def token_in(directory: Path) -> SoftToken:
+    """The token that is, or will be, in a directory."""
     module = next((path for path in MODULES if path.exists()), None)
     if module is None:
         raise NotConforming("NSS softokn is not installed: package libnss3")
-    directory.mkdir(mode=0o700)
     init = f"configdir='sql:{directory}' certPrefix='' keyPrefix='' secmod='secmod.db' flags= "
-    subprocess.run([sys.executable, "-c", MAKE, module, init, PIN], check=True)
-    pin_file = directory / "pin"
-    pin_file.write_text(PIN)
-    pin_file.chmod(0o400)
-    options = {"module_path": module, "profile": "nss", "init_string": init}
-    return SoftToken(directory, "NSS Certificate DB", options)
+    return SoftToken(directory, "NSS Certificate DB", {"module_path": module, "profile": "nss", "init_string": init})
+
+
+def make_token(directory: Path) -> SoftToken:
+    token = token_in(directory)
+    pin = secrets.token_hex(16)
+    directory.mkdir(mode=0o700)
+    options = token.options
+    subprocess.run([sys.executable, "-c", MAKE, options["module_path"], options["init_string"], pin], check=True)
+    token.pin_file.write_text(pin)
+    token.pin_file.chmod(0o400)
+    return token

@@ -17,8 +17,9 @@ import json, sys
 from pathlib import Path
 from hsm import Pin, SealedBlob, open_token
 from hsm._direct import ffi
+from tests.hsm import nss
 from tests.hsm.soft import HEADER, Memory, SoftToken
-token = SoftToken(Path(sys.argv[1]))
+token = (nss.token_in if sys.argv[4] == "nss" else SoftToken)(Path(sys.argv[1]))
 blob = SealedBlob.from_json(json.loads(Path(sys.argv[2]).read_text()))
 with token.open() as opened:
     for _ in range(20):
@@ -44,16 +45,16 @@ def memory_of(process: int) -> bytes:
 
 @pytest.mark.parametrize("state", ["wiped", "held"])
 def test_neither_pin_nor_share_stays_behind(
-    soft_token: SoftToken, header: SealHeader, tmp_path: Path, state: str
+    disposable: SoftToken, header: SealHeader, tmp_path: Path, state: str
 ) -> None:
     # Printable, so that no chance pattern of a heap is taken for it.
     content = secrets.token_hex(10_000).encode()
-    with soft_token.open() as token:
+    with disposable.open() as token:
         token.create_keys()
         row = tmp_path / "row"
         row.write_text(json.dumps(token.seal(Memory(content), header).to_json()))
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, soft_token.directory, row, state],
+        [sys.executable, "-c", CHILD, disposable.directory, row, state, disposable.options.get("profile", "softhsm")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[2],
@@ -65,7 +66,7 @@ def test_neither_pin_nor_share_stays_behind(
         seen = memory_of(child.pid)
         child.stdin.close()
         assert child.wait() == 0
-    assert soft_token.pin_file.read_bytes().strip() not in seen
+    assert disposable.pin_file.read_bytes().strip() not in seen
     windows = [content[start : start + 32] for start in range(0, len(content), 256)]
     left = [window for window in windows if window in seen]
     assert left == ([] if state == "wiped" else windows)

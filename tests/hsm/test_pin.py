@@ -21,8 +21,10 @@ START = """
 import sys
 from pathlib import Path
 from hsm import CredentialRefused, Pin, PinLatch, TokenSettings, open_token
-module, label, pin, state = sys.argv[1:]
-settings = TokenSettings(module_path=Path(module), token_label=label)
+module, label, pin, state, profile, init_string = sys.argv[1:]
+settings = TokenSettings(
+    module_path=Path(module), token_label=label, profile=profile, init_string=init_string or None
+)
 try:
     open_token(settings, Pin.from_file(Path(pin)), PinLatch(Path(state))).close()
 except CredentialRefused as refused:
@@ -34,8 +36,17 @@ ACCEPTED, REFUSED = 0, 3
 
 def start(token: SoftToken, state: Path) -> tuple[int, str]:
     """One start of a process that opens the token: its exit code and what it said."""
+    settings = token.settings()
+    how = [
+        str(settings.module_path),
+        token.label,
+        str(token.pin_file),
+        str(state),
+        settings.profile,
+        settings.init_string or "",
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", START, token.settings().module_path, token.label, token.pin_file, state],
+        [sys.executable, "-c", START, *how],
         check=False,
         capture_output=True,
         text=True,
@@ -69,6 +80,19 @@ def test_a_wrong_pin_is_tried_once_over_any_number_of_starts(faulty: Faulty, sta
     spoil(faulty.token.pin_file, right)
     assert start(faulty.token, state)[0] == ACCEPTED
     assert start(faulty.token, state)[0] == ACCEPTED
+
+
+def test_a_refused_pin_waits_for_another_on_each_provider(disposable: SoftToken, state: Path) -> None:
+    right = spoil(disposable.pin_file)
+    tried = []
+    for _ in range(4):
+        code, said = start(disposable, state)
+        assert code == REFUSED
+        tried.append("latched" not in said)
+    assert tried == [True, False, False, False]
+    spoil(disposable.pin_file, right)
+    assert start(disposable, state)[0] == ACCEPTED
+    assert start(disposable, state)[0] == ACCEPTED
 
 
 @pytest.mark.parametrize("action", [Action.CRASH, Action.CRASH_AFTER])
@@ -128,29 +152,29 @@ def test_what_is_not_about_the_pin_does_not_latch(faulty: Faulty, state: Path) -
     faulty.token.open(latch).close()
 
 
-def test_an_operator_can_release_the_latch(soft_token: SoftToken, state: Path) -> None:
-    right = spoil(soft_token.pin_file)
+def test_an_operator_can_release_the_latch(disposable: SoftToken, state: Path) -> None:
+    right = spoil(disposable.pin_file)
     latch = PinLatch(state)
     with pytest.raises(CredentialRefused, match="PIN_INCORRECT"):
-        soft_token.open(latch)
+        disposable.open(latch)
     with pytest.raises(CredentialRefused, match="latched"):
-        soft_token.open(latch)
+        disposable.open(latch)
     latch.release()
     with pytest.raises(CredentialRefused, match="PIN_INCORRECT"):
-        soft_token.open(latch)
-    spoil(soft_token.pin_file, right)
-    soft_token.open(latch).close()
+        disposable.open(latch)
+    spoil(disposable.pin_file, right)
+    disposable.open(latch).close()
 
 
-def test_a_damaged_latch_stays_shut(soft_token: SoftToken, state: Path) -> None:
+def test_a_damaged_latch_stays_shut(disposable: SoftToken, state: Path) -> None:
     for damage in (b"", b"{}", b"[]", b"null", b'{"credential": 1}'):
         (state / "pin-latch.json").write_bytes(damage)
         with pytest.raises(CredentialRefused, match="damaged"):
-            soft_token.open(PinLatch(state))
+            disposable.open(PinLatch(state))
 
 
-def test_the_latch_holds_nothing_of_the_pin(soft_token: SoftToken, state: Path) -> None:
-    soft_token.open(PinLatch(state)).close()
+def test_the_latch_holds_nothing_of_the_pin(disposable: SoftToken, state: Path) -> None:
+    disposable.open(PinLatch(state)).close()
     (file,) = state.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     record = json.loads(file.read_bytes())
