@@ -31,6 +31,8 @@ BODY_SECONDS: Final = 10
 GRACE_SECONDS: Final = 0.5
 """For answers in hand when the doors are shut."""
 IDLE_SECONDS: Final = 75
+ID_LENGTH: Final = 36
+"""Characters of a UUID; no other part of a route has as many."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -144,6 +146,7 @@ def _is_json(scope: Scope) -> bool:
 
 
 def _log(scope: Scope, status: int) -> None:
-    """Neither query nor body: they are the caller's."""
+    """Neither query nor body: they are the caller's. Of the path, nothing that is longer than an id."""
+    path = "/".join(part if len(part) <= ID_LENGTH else "..." for part in scope["path"].split("/"))
     level = log.info if scope["method"] != "GET" or status >= HTTPStatus.BAD_REQUEST else log.debug
-    level("request", method=scope["method"], path=scope["path"], status=status, uid=scope["state"]["peer"].uid)
+    level("request", method=scope["method"], path=path, status=status, uid=scope["state"]["peer"].uid)

@@ -1,11 +1,13 @@
 """Client of the session coordinator: join, report, status.
 
 One call is one attempt: whoever calls knows how long trying again makes sense. Answers are bounded before they are
-parsed; fields that we do not know are left alone, missing or wrong ones are `Misspoken`.
+parsed; fields that we do not know are left alone, missing or wrong ones are `Misspoken`. What an error repeats of an
+answer never holds the join token, even where the coordinator repeats it: errors are logged, stored and shown.
 """
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
@@ -31,6 +33,18 @@ ANSWER_MAX: Final = 256 * 1024
 """Bytes of an answer; a session of 32 parties has less than 8 KiB."""
 TRY_AGAIN: Final = frozenset({408, 425, 429})
 """Client errors that pass."""
+TOKEN_FIELD: Final = "join_token"  # noqa: S105  a field's name
+SAID_MAX: Final = 200
+"""Characters of the coordinator's words that an error repeats."""
+LOOK_MAX: Final = 8 * 1024
+"""Characters of its answer that are looked at for that."""
+TOKEN_PIECE: Final = 8
+"""So many characters of a join token in a row are not repeated either; fewer give nothing away."""
+ESCAPED_MAX: Final = 6
+"""Characters that one of the token can have become."""
+HIDDEN: Final = "[join token]"
+_LETTER: Final = re.compile(r"\\u00([0-9a-fA-F]{2})|%([0-9a-fA-F]{2})|\\(.)|.", re.DOTALL)
+"""One character of a text, as it is or escaped: by JSON's rules, or as in an address."""
 
 
 class _Member(msgspec.Struct):
@@ -103,12 +117,13 @@ class Coordinator:
             Declined: The coordinator will not have us.
             Misspoken: Its answer is not one.
         """
-        body = {"session_id": str(session_id), "party_id": str(party_id), "join_token": token.reveal()}
+        body = {"session_id": str(session_id), "party_id": str(party_id), TOKEN_FIELD: token.reveal()}
         answer = await self._ask("POST", "/sessions/join", _Joined, body)
         try:
             joined = _parse(answer)
         except (InvalidValue, ValueError) as error:
-            raise Misspoken(f"the coordinator's session does not read: {error}") from None
+            told = words(str(error), token.reveal())
+            raise Misspoken(f"the coordinator's session does not read: {told}") from None
         if joined.session_id != session_id:
             raise Misspoken(f"the coordinator answered with session {joined.session_id}")
         return joined
@@ -141,10 +156,12 @@ class Coordinator:
         try:
             return msgspec.json.decode(answer, type=expect)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise Misspoken(f"the coordinator's answer does not read: {error}") from None
+            told = words(str(error), (body or {}).get(TOKEN_FIELD, ""))
+            raise Misspoken(f"the coordinator's answer does not read: {told}") from None
 
     async def _exchange(self, method: str, path: str, body: dict[str, str] | None) -> bytes:
-        """One request. What a refusal says is the coordinator's text: it goes into our message, shortened."""
+        """One request. What a refusal says is the coordinator's text: it goes into our message by way of `words`."""
+        token = (body or {}).get(TOKEN_FIELD, "")
         try:
             request = self._client.build_request(method, path)
             if body is not None:
@@ -159,12 +176,11 @@ class Coordinator:
         except httpx.InvalidURL as error:
             raise Misspoken(f"the coordinator's address cannot be used: {error}") from None
         except httpx.HTTPError as error:
-            raise Unreachable(f"the coordinator cannot be reached: {why(error)}") from None
+            told = words(why(error), token)  # where it spoke no HTTP, that has its words too
+            raise Unreachable(f"the coordinator cannot be reached: {told}") from None
         if response.is_success:
             return answer
-        said = answer[:200].decode(errors="replace")
-        told = "".join(letter if letter.isprintable() else " " for letter in said)
-        message = f"the coordinator answered {response.status_code}: {told}"
+        message = f"the coordinator answered {response.status_code}: {words(answer.decode(errors='replace'), token)}"
         if response.is_server_error or response.status_code in TRY_AGAIN:
             raise Unreachable(message)
         raise Declined(message, response.status_code)
@@ -201,6 +217,47 @@ async def _bounded(response: httpx.Response) -> bytes:
         if len(body) > ANSWER_MAX:
             raise Misspoken(f"the coordinator's answer has more than {ANSWER_MAX} bytes")
     return bytes(body)
+
+
+def words(said: str, token: str) -> str:
+    """What the coordinator said, for an error: printable, short, and without the join token or a piece of it.
+
+    Pieces count: whoever repeats a token may have cut it before us. Escaped, it is the token all the same.
+
+    Args:
+        said: Its text, whole: it is cut only after the token is out of it.
+        token: The join token that it was sent; empty where none was.
+    """
+    near = said[:LOOK_MAX]
+    plain = [(at, at + 1, letter) for at, letter in enumerate(near)]
+    escaped = [(match.start(), match.end(), _unescaped(match)) for match in _LETTER.finditer(near)]
+    hidden = _places(token, plain) | _places(token, escaped)
+    told: list[str] = []
+    for at, letter in enumerate(near if near == said else near[: -TOKEN_PIECE * ESCAPED_MAX]):
+        if len(told) >= SAID_MAX:
+            break
+        if at not in hidden:
+            told.append(letter if letter.isprintable() else " ")
+        elif at - 1 not in hidden:
+            told.extend(HIDDEN)
+    return "".join(told)[:SAID_MAX]
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    number = match[1] or match[2]
+    return chr(int(number, 16)) if number else match[3] or match[0]
+
+
+def _places(token: str, letters: list[tuple[int, int, str]]) -> set[int]:
+    """Where a text has pieces of the token. letters: its characters, each with where it is written from and to."""
+    length = min(TOKEN_PIECE, len(token))
+    pieces = {token[at : at + length] for at in range(len(token) - length + 1)} - {""}
+    text = "".join(letter for _, _, letter in letters)
+    found: set[int] = set()
+    for at in range(len(text) - length + 1 if pieces else 0):
+        if text[at : at + length] in pieces:
+            found.update(range(letters[at][0], letters[at + length - 1][1]))
+    return found
 
 
 def _parse(answer: _Joined) -> Joined:

@@ -21,7 +21,11 @@ class Committee:
 
 @pytest.fixture(scope="module")
 def committee() -> Iterator[Committee]:
-    tables: dict[str, dict[str, object]] = {"service": {"drain_seconds": 1}, "limits": {"stall_seconds": 20}}
+    tables: dict[str, dict[str, object]] = {
+        "service": {"drain_seconds": 1},
+        "limits": {"stall_seconds": 20},
+        "log": {"level": "debug"},  # whatever is not to be in it is searched for in all of it
+    }
     with running(tables=tables) as network:
         public_key = network.call(network.net.keygen, 2)
         network.call(network.net.sign, public_key, PARTIES[:2], "5a" * 32)

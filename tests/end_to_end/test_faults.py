@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
 import random
 import signal
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+import jwt
 import pytest
 import trio
+from starlette.responses import Response
 
 from localnet import router
 from localnet.net import SessionFailed, plainly
@@ -32,6 +37,7 @@ def calm(committee: Committee) -> Iterator[None]:
     yield
     net = committee.running.net
     net.coordinator.alter = None
+    net.coordinator.scripts.clear()
     net.coordinator.down = net.router.down = False
     net.router.mischief = net.router.tap = net.router.admitted = net.on_step = None
 
@@ -92,6 +98,7 @@ def test_a_lying_coordinator_gets_no_signature(committee: Committee, lie: dict[s
         assert session["signature"] is None
     assert net.coordinator.sessions[made.session_id].reports == {}
     net.coordinator.alter = None
+    net.coordinator.scripts.clear()
     signs(committee)
 
 
@@ -242,3 +249,69 @@ def test_what_the_router_carries_and_what_is_logged_holds_no_token(committee: Co
         assert not any(token in payload for payload in payloads)
         pin = (net.parties[party].directory / "token" / "pin").read_bytes().strip()
         assert pin not in net.parties[party].log.read_bytes()
+
+
+PLANTED = jwt.encode({"sub": "planted", "role": "operator"}, "planted" * 8, algorithm="HS256")
+"""A bearer token that nobody asks for."""
+
+
+def answers(committee: Committee, party: str, session_id: str) -> list[str]:
+    """Whatever the API tells of a session and of itself, to a caller who shows a token and sends it in wrong places."""
+    bearer = {"Authorization": f"Bearer {PLANTED}"}
+    session = f"/mpc-party/sessions/{session_id}"
+    of_itself = ("sessions", "events", "shares", "ready", "custody", "peers", "health", "audit?limit=1000")
+    paths = [session, f"{session}/events", *(f"/mpc-party/{name}" for name in of_itself), "/metrics", "/openapi.json"]
+    paths += [f"/mpc-party/sessions?before={PLANTED}", f"/mpc-party/shares/{PLANTED}"]
+    bodies = ({"joinToken": PLANTED}, {"sessionId": PLANTED, "partyId": PLANTED, "more": PLANTED})
+    with committee.running.client(party) as client:
+        client.headers.update(bearer)
+        told = [client.get(path) for path in paths]
+        told += [client.post("/mpc-party/signing/participate", json=body) for body in bodies]
+    return [answer.text for answer in told]
+
+
+def test_a_coordinator_that_repeats_the_token_spreads_it_nowhere(committee: Committee) -> None:
+    """First it has the parties wait, then it refuses them, and each time it says what it was sent."""
+    net = committee.running.net
+    made = invite(committee)
+    refusals = {party: itertools.chain([503, 503], itertools.repeat(401)) for party in SIGNERS}
+    waited: dict[str, str] = {}
+
+    def repeat(party: str, _: dict[str, object]) -> Response:
+        token = made.join_tokens[party]
+        said = f"no: {token}, join_token={quote(token)}, {json.dumps({'join_token': token})}, {token[:60]}"
+        return Response(said, next(refusals[party]))
+
+    async def look(party: str) -> None:
+        path = f"/mpc-party/sessions/{made.session_id}"
+        async with net.parties[party].client() as client:
+            while "answered 503" not in waited.get(party, ""):
+                waited[party] = (await client.get(path)).text
+                await trio.lowlevel.checkpoint()
+
+    async def refused() -> dict[str, dict[str, Any]]:
+        async with trio.open_nursery() as nursery:
+            for party in SIGNERS:
+                nursery.start_soon(look, party)
+            return await sign(net, committee.public_key, made)
+
+    net.coordinator.scripts[made.session_id] = repeat
+    ended = committee.running.call(refused)
+    for party in SIGNERS:
+        assert (ended[party]["status"], ended[party]["reason"]) == ("failed", "declined")
+        assert "answered 401: no: [join token], join_token=[join token]" in ended[party]["errorMessage"]
+        told = [json.dumps(ended[party]), waited[party], *answers(committee, party, made.session_id)]
+        log = net.parties[party].log.read_text()
+        assert '"level": "debug"' in log
+        assert "answered 503" in log
+        kept = [path for path in net.parties[party].directory.rglob("*") if path.is_file()]
+        assert net.parties[party].database in kept
+        pin = net.parties[party].directory / "token" / "pin"
+        for secret in (made.join_tokens[party], PLANTED):
+            for piece in (secret, *secret.split(".")[1:], secret[40:60]):
+                assert [text for text in told if piece in text] == []
+                assert [path for path in kept if piece.encode() in path.read_bytes()] == []
+        secret = pin.read_text().strip()
+        assert secret not in log
+        assert [text for text in told if secret in text] == []
+        assert [path for path in kept if path != pin and secret.encode() in path.read_bytes()] == []

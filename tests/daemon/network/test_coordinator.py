@@ -4,6 +4,7 @@ import json
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 import h11
 import httpx
@@ -302,6 +303,87 @@ async def test_the_token_is_in_no_error() -> None:
         with pytest.raises((Declined, Unreachable)) as raised:
             await joined(b"", status)
         assert "planted" not in repr(raised.value) + str(raised.value.__context__)
+
+
+LONG_TOKEN = "eyJhbGciOiJIUzI1NiJ9." + "/".join(f"claim{number:04}+" for number in range(60)) + '."quoted"'
+PIECES = [LONG_TOKEN[at : at + 8] for at in range(len(LONG_TOKEN) - 7)]
+
+
+def every(letter_as: str) -> str:
+    return "".join(letter_as.format(ord(letter)) for letter in LONG_TOKEN)
+
+
+ECHOES = {
+    "as it is": LONG_TOKEN,
+    "in JSON": json.dumps({"error": "no such token", "join_token": LONG_TOKEN}),
+    "in JSON, slashes escaped": json.dumps({"join_token": LONG_TOKEN}).replace("/", "\\/"),
+    "in JSON, by numbers": every("\\u{:04x}"),
+    "in an address": f"/sessions/join?token={quote(LONG_TOKEN, safe='')}",
+    "in an address, small letters": quote(LONG_TOKEN, safe="").replace("%2B", "%2b").replace("%2F", "%2f"),
+    "in an address, all of it": every("%{:02X}"),
+    "its beginning": LONG_TOKEN[:40] + "...",
+    "its end": "..." + LONG_TOKEN[-30:],
+    "across the cut": "x" * 190 + LONG_TOKEN,
+    "across what is looked at": LONG_TOKEN * 20,
+    "between others": f"token '{LONG_TOKEN}' is not {LONG_TOKEN[::-1]}",
+}
+
+
+def holds_a_piece(text: str) -> bool:
+    plain = unquote(text).replace("\\", "")
+    return any(piece in text or piece in plain for piece in PIECES) or "u0065" in text
+
+
+@pytest.mark.parametrize("how", ECHOES)
+@pytest.mark.parametrize("status", [401, 503])
+async def test_a_refusal_that_repeats_the_token_is_told_without_it(how: str, status: int) -> None:
+    async with (
+        answering(status, ECHOES[how].encode()) as (url, _),
+        open_coordinator(CoordinatorSettings(url=url)) as coordinator,
+    ):
+        with pytest.raises((Declined, Unreachable), match=str(status)) as raised:
+            await coordinator.join(SESSION, ME, JoinToken(LONG_TOKEN))
+    assert not holds_a_piece(raised.value.message), raised.value.message
+    assert "[join token]"[: 10 if how == "across the cut" else None] in raised.value.message
+    assert len(raised.value.message) < 300
+
+
+async def test_an_answer_that_repeats_the_token_elsewhere_is_told_without_it() -> None:
+    """In a field that should not hold it; in place of HTTP."""
+    body = json.dumps(altered(session_type=LONG_TOKEN)).encode()
+    async with answering(200, body) as (url, _), open_coordinator(CoordinatorSettings(url=url)) as coordinator:
+        with pytest.raises(Misspoken, match="does not read") as misspoken:
+            await coordinator.join(SESSION, ME, JoinToken(LONG_TOKEN))
+    assert not holds_a_piece(misspoken.value.message)
+
+    async def no_http(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(LONG_TOKEN.encode() + b"\r\n\r\n")
+        await stream.aclose()
+
+    async with (
+        listening(no_http) as port,
+        open_coordinator(CoordinatorSettings(url=f"http://127.0.0.1:{port}")) as coordinator,
+    ):
+        with pytest.raises(Unreachable, match="cannot be reached") as unreachable:
+            await coordinator.join(SESSION, ME, JoinToken(LONG_TOKEN))
+    assert not holds_a_piece(unreachable.value.message), unreachable.value.message
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), min_size=8, max_size=40), st.data())
+def test_whatever_stands_around_a_token_it_is_out(token: str, data: st.DataObject) -> None:
+    around = [data.draw(st.text(max_size=400)) for _ in range(2)]
+    told = client.words(token.join(around), token)
+    assert token not in told
+    assert len(told) <= client.SAID_MAX
+    assert told.isprintable()
+
+
+def test_what_holds_no_token_is_told_as_it_is() -> None:
+    assert client.words("try again\nlater", "planted.join.token") == "try again later"
+    assert client.words("try again later", "") == "try again later"
+    assert client.words("a token, but a short one", "a b") == "a token, but a short one"
+    assert client.words("<a b>", "a b") == "<[join token]>"
 
 
 async def test_only_the_pinned_authority_is_believed(tmp_path: Path) -> None:
