@@ -1,8 +1,9 @@
 """Outbox -> coordinator and event file: in order, at least once.
 
-What a transaction put into the outbox leaves in the order it was put there and is marked only after it has left, so a
-crash in between sends it again. Reports whose coordinator is away wait; a report that it refuses for good is marked
-so, written into the audit log, and does not hold up the others.
+What a transaction put into the outbox is marked only after it has left, so a crash in between sends it again. Events
+leave in the order they were put there. Reports of one session do too; those of other sessions do not wait for one that
+the coordinator stumbles over, nor behind one that it refuses for good, which is marked so and written into the audit
+log. While the coordinator is away they all wait.
 """
 
 from __future__ import annotations
@@ -23,33 +24,73 @@ if TYPE_CHECKING:
 
     from daemon.network.coordinator import Coordinator
     from daemon.shares.store import Store, Waiting
+    from daemon.values import PartyId, SessionId
 
 log = structlog.get_logger(__name__)
 
 FAILURES_MAX: Final = 3
 """Reports that fail in a row before the coordinator counts as away: one session that it stumbles over is no outage."""
+SWEEP_MAX: Final = 1000
+"""Reports looked at in one sweep."""
 LONGEST_DELAY: Final = 60.0
 TAIL: Final = 1024 * 1024
 """Bytes at the end of the event file in which the last newline must be; an event has less than 2 KiB."""
 
 
 async def publish_reports(store: Store, coordinator: Coordinator) -> None:
-    """Carry reports to the coordinator until cancelled."""
+    """Carry reports to the coordinator until cancelled. What is new need not wait until what failed is tried again."""
     waits = delays(longest=LONGEST_DELAY)
+    again = True
     while True:
         grown = store.outbox_grown()
-        if await _report_all(store, coordinator):
+        if await _report_all(store, coordinator, again=again):
             waits = delays(longest=LONGEST_DELAY)
+            again = True
             await grown.wait()
-        else:
-            await trio.sleep(next(waits))
+            continue
+        if again:
+            due = trio.current_time() + next(waits)
+        with trio.move_on_at(due):
+            await grown.wait()
+        again = trio.current_time() >= due
 
 
-async def _report_all(store: Store, coordinator: Coordinator) -> bool:
-    """Try every report that waits, oldest first; whether none is left."""
+async def _report_all(store: Store, coordinator: Coordinator, *, again: bool) -> bool:
+    """Try what waits: sessions that failed least often first, then by age; each session's reports in their order.
+
+    So the few that always fail come last, and none of them always before another.
+
+    Args:
+        store: Whose outbox.
+        coordinator: Whom to tell.
+        again: Also what failed before.
+
+    Returns:
+        Whether nothing is left.
+    """
     failures = 0
-    left = False
-    for report in await store.waiting("report"):
+    for reports in _by_session(await store.waiting("report", limit=SWEEP_MAX)):
+        if reports[0].attempts and not again:
+            break
+        if await _report_each(store, coordinator, reports):
+            failures = 0
+        else:
+            failures += 1
+            if failures == FAILURES_MAX:
+                break
+    return not await store.waiting("report", limit=1)
+
+
+def _by_session(reports: list[Waiting]) -> list[list[Waiting]]:
+    sessions: dict[tuple[SessionId, PartyId], list[Waiting]] = {}
+    for report in reports:
+        sessions.setdefault((report.session_id, report.party_id), []).append(report)
+    return sorted(sessions.values(), key=lambda of_one: of_one[0].attempts)
+
+
+async def _report_each(store: Store, coordinator: Coordinator, reports: list[Waiting]) -> bool:
+    """Report what came of one session, in order, up to the first that fails; whether none did."""
+    for report in reports:
         try:
             await coordinator.report(report.session_id, report.party_id, report.payload)
         except Declined as error:
@@ -58,14 +99,10 @@ async def _report_all(store: Store, coordinator: Coordinator) -> bool:
         except (Unreachable, Misspoken) as error:
             await store.attempted(report.number)
             log.warning("report delayed", session_id=str(report.session_id), problem=error.message)
-            left = True
-            failures += 1
-            if failures == FAILURES_MAX:
-                break
+            return False
         else:
             await store.delivered([report.number])
-            failures = 0
-    return not left and not await store.waiting("report", limit=1)
+    return True
 
 
 async def publish_events(store: Store, file: Path) -> None:

@@ -6,17 +6,22 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 import trio.testing
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from daemon.events import timestamp
 from daemon.network.coordinator import open_coordinator
-from daemon.network.publisher import _append, publish_events, publish_reports
+from daemon.network.publisher import _append, _report_all, publish_events, publish_reports
 from daemon.settings import CoordinatorSettings
+from daemon.shares import rows
 from daemon.shares.store import Store, open_store
-from daemon.values import PublicKey
+from daemon.values import PublicKey, now
 from localnet.coordinator import Coordinator as Reference
 from localnet.coordinator import CoordinatorRefused
 from tests.daemon.shares.samples import KEY, OTHER_KEY, active_share
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -32,6 +37,24 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def until_empty(store: Store, kind: str) -> None:
     while await store.waiting(kind):  # noqa: ASYNC110  the publisher tells nobody when it is done
         await trio.sleep(0.01)
+
+
+async def until_left(store: Store, count: int) -> None:
+    while len(await store.waiting("report")) > count:  # noqa: ASYNC110  likewise
+        await trio.sleep(0.01)
+
+
+def more_keys(count: int) -> list[PublicKey]:
+    """So many public keys."""
+    private = [ec.derive_private_key(number, ec.SECP256K1()) for number in range(2, 2 + count)]
+    form = Encoding.X962, PublicFormat.CompressedPoint
+    return [PublicKey.parse(key.public_key().public_bytes(*form).hex()) for key in private]
+
+
+def add_report(connection: sqlite3.Connection, session: dict[str, str], public_key: PublicKey) -> None:
+    payload = json.dumps({"public_key": str(public_key)})
+    columns = {"kind": "report", **session, "payload": payload, "created_at": timestamp(now())}
+    connection.execute(*rows.insert("outbox", columns))
 
 
 class Scripted(Reference):
@@ -89,6 +112,66 @@ async def test_a_refused_report_is_marked_and_does_not_hold_up_the_others(store:
     assert reference.seen == [str(KEY), str(OTHER_KEY)]
     refusals = [row for row in await store.audit_rows(0, 100) if row.action == "report-refused"]
     assert "409" in str(refusals[0].subject["why"])
+
+
+STUCK = 5
+"""More than fail in a row before the coordinator counts as away."""
+
+
+async def test_reports_that_always_fail_do_not_hold_up_the_others(store: Store) -> None:
+    keys = more_keys(STUCK + 3)
+    *first, last = keys
+    for key in first:
+        await active_share(store, key)
+    stuck, behind = [str(key) for key in first[:STUCK]], [str(key) for key in first[STUCK:]]
+    reference = Scripted()
+    reference.answers = {key: [503] * 10_000 for key in stuck}
+    async with (
+        reference.serving() as url,
+        open_coordinator(CoordinatorSettings(url=url)) as coordinator,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(publish_reports, store, coordinator)
+        with trio.fail_after(20):
+            await until_left(store, STUCK)
+            assert [key for key in reference.seen if key in behind] == behind
+            await active_share(store, last)
+            await until_left(store, STUCK)
+        nursery.cancel_scope.cancel()
+    assert {report.payload["public_key"] for report in await store.waiting("report")} == set(stuck)
+    assert reference.seen.index(str(last)) > reference.seen.index(behind[-1])
+    tries = [reference.seen.count(key) for key in stuck]
+    assert max(tries) - min(tries) <= 1
+
+
+async def test_what_is_new_is_reported_before_what_failed_is_tried_again(store: Store) -> None:
+    """Nothing but the clock brings the failed one back, and that stands still."""
+    await active_share(store, KEY)
+    reference = Scripted()
+    reference.answers = {str(KEY): [503]}
+    async with (
+        reference.serving() as url,
+        open_coordinator(CoordinatorSettings(url=url)) as coordinator,
+    ):
+        assert not await _report_all(store, coordinator, again=True)
+        await active_share(store, OTHER_KEY)
+        assert not await _report_all(store, coordinator, again=False)
+        assert reference.seen == [str(KEY), str(OTHER_KEY)]
+        assert await _report_all(store, coordinator, again=True)
+    assert reference.seen == [str(KEY), str(OTHER_KEY), str(KEY)]
+
+
+async def test_reports_of_one_session_leave_in_their_order(store: Store) -> None:
+    """A keygen that was given up, and then completed after all: the first report fails, the second waits for it."""
+    row = await active_share(store, KEY)
+    (report,) = await store.waiting("report")
+    second = {"session_id": str(report.session_id), "party_id": str(report.party_id)}
+    await store.write(lambda connection: add_report(connection, second, OTHER_KEY))
+    await active_share(store, THIRD_KEY)
+    reference = Scripted()
+    reference.answers = {str(KEY): [503, 200]}
+    await published(store, reference)
+    assert reference.seen == [str(KEY), str(THIRD_KEY), str(KEY), str(OTHER_KEY)], row
 
 
 async def test_a_report_that_comes_later_wakes_the_publisher(store: Store) -> None:
