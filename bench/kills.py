@@ -3,12 +3,13 @@
     python bench/kills.py [--quick] [--json FILE] [--every N] [--only WORD...]
 
 A point is before or after one transaction of the store, one request across the wall, one frame for the router or one
-request to the coordinator, counted from the admission on (tests/end_to_end/killed.py). At each point: a session is
-started on all parties, the victim dies in it, is started again and must be ready within `RESTART_SECONDS`; the session
-must have ended everywhere and the same way, or have been completed by confirmations, and asking for it again must begin
-nothing; every share that was committed must be there; no two signatures may have the same r; and the three go on
-signing. Whatever does not hold is an exception. Pre-parameters are recorded ones: their search is not what is tried
-here.
+request to the coordinator, one batch of events appended to a file or one delivery marked, counted from the admission
+on (tests/end_to_end/killed.py). At each point: a session is started on all parties, the victim dies in it, is started
+again and must be ready within `RESTART_SECONDS`; the session must have ended everywhere and the same way, or have been
+completed by confirmations, and asking for it again must begin nothing; whoever completed it has reported that, and has
+its events in order by route and by file, none missing; every share that was committed must be there; no two signatures
+may have the same r; and the three go on signing. Whatever does not hold is an exception. Pre-parameters are recorded
+ones: their search is not what is tried here.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from tests.tss_cffi import seeded  # noqa: E402 - likewise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from localnet.party import Party
 
 KILLED: Final = ROOT / "tests" / "end_to_end" / "killed.py"
 NAMES: Final = ("alice-server", "bob-phone", "carol-backup")
@@ -113,7 +116,7 @@ def all_points(every: int, only: frozenset[str] = frozenset()) -> Iterator[Point
         only: Words that a point must have; for several runs side by side.
     """
     for ceremony, kind, when in itertools.product(
-        ("signing", "keygen"), ("commit", "call", "send", "request"), ("before", "after")
+        ("signing", "keygen"), ("commit", "call", "send", "request", "append", "delivered"), ("before", "after")
     ):
         if not only <= {ceremony, kind, when}:
             continue
@@ -148,7 +151,7 @@ class Trial:
         await self.restart(timed=reached)
         if reached and self.findings.restarts[-1] > RESTART_SECONDS and os.getloadavg()[0] <= (os.cpu_count() or 1):
             raise AssertionError(f"{point}: ready after {self.findings.restarts[-1]:.1f} s")
-        await self._ended(point, session, list(tokens))
+        await self._told(point, session, await self._ended(point, session, list(tokens)))
         await self._replayed(point, session, bodies[VICTIM])
         after = await self._shares()
         lost = {name: shares[name].items() - after[name].items() for name in shares}
@@ -216,10 +219,10 @@ class Trial:
         return True
 
     async def _idle(self, client: httpx.AsyncClient) -> bool:
-        """Whether nothing of the session is left to be done: its report has left, its task has ended."""
+        """Whether nothing of the session is left to be done: report and events have left, its task has ended."""
         figures = (await client.get("/metrics")).text.splitlines()
-        running = [line for line in figures if line.startswith("tssd_sessions_running{")]
-        return 'tssd_outbox_waiting{kind="report"} 0.0' in figures and all(line.endswith(" 0.0") for line in running)
+        left = [line for line in figures if line.startswith(("tssd_sessions_running{", "tssd_outbox_waiting{"))]
+        return all(line.endswith(" 0.0") for line in left)
 
     async def _replayed(self, point: Point, session: str, body: dict[str, object]) -> None:
         """The same request once more begins nothing: what has ended is told again."""
@@ -232,8 +235,40 @@ class Trial:
             if (await client.get(path)).json() != before.json():
                 raise AssertionError(f"{point}: the same request began the session once more")
 
-    async def _ended(self, point: Point, session: str, names: list[str]) -> None:
-        """At nobody is the session left hanging; a keygen is completed by all or by none."""
+    async def _told(self, point: Point, session: str, completed: set[str]) -> None:
+        """Whoever completed the session has told the coordinator so, and whoever takes its events."""
+        for name in completed:
+            with trio.fail_after(END_SECONDS):
+                while name not in self.net.coordinator.sessions[session].reports:  # noqa: ASYNC110  it tells nobody
+                    await trio.sleep(0.02)
+        if point.ceremony == "signing" and completed and self.net.coordinator.sessions[session].status == "failed":
+            raise AssertionError(f"{point}: the parties' reports differ")
+        for name, party in self.net.parties.items():
+            async with party.client() as client:
+                with trio.fail_after(END_SECONDS):
+                    while not await self._idle(client):  # noqa: ASYNC110  it is another process
+                        await trio.sleep(0.02)
+                by_route = await self._events(client)
+            told = {event["event"]["type"] for event in by_route if event["event"]["sessionId"] == session}
+            expected = {"ShareCreated", "KeygenCompleted"} if point.ceremony == "keygen" else {"SigningCompleted"}
+            if told != (expected if name in completed else set()):
+                raise AssertionError(f"{point}: {name} told {told or 'no event'} of the session")
+            if by_file(events_of(party)) != by_route:
+                raise AssertionError(f"{point}: {name}'s event file is not what its route tells")
+
+    async def _events(self, client: httpx.AsyncClient) -> list[dict[str, Any]]:
+        """All that the route has; it says so itself that the numbers ascend."""
+        found: list[dict[str, Any]] = []
+        while True:
+            after = found[-1]["number"] if found else 0
+            answer = await client.get("/mpc-party/events", params={"after": after, "limit": 1000})
+            page = answer.raise_for_status().json()["events"]
+            if not page:
+                return found
+            found += page
+
+    async def _ended(self, point: Point, session: str, names: list[str]) -> set[str]:
+        """At nobody is the session left hanging; a keygen is completed by all or by none. Gives who completed it."""
         ends: dict[str, str] = {}
         with trio.fail_after(END_SECONDS):
             for name in names:
@@ -255,6 +290,7 @@ class Trial:
             raise AssertionError(f"{point}: the parties disagree: {ends}")
         self.findings.completed += completed == set(names)
         self.findings.failed += completed != set(names)
+        return completed
 
     async def _shares(self) -> dict[str, dict[str, str]]:
         """Active shares of each party, with their status."""
@@ -285,6 +321,33 @@ class Trial:
         self.findings.nonces.add(nonce)
 
 
+def events_of(party: Party) -> Path:
+    """A party's event file."""
+    return party.directory / "events.jsonl"
+
+
+def write_events(party: Party) -> None:
+    """Let a party's events go to a file of its own."""
+    with party.config.open("a") as config:
+        config.write(f'\n[events]\nfile = "{events_of(party)}"\n')
+
+
+def by_file(file: Path) -> list[dict[str, Any]]:
+    """A consumer's view of an event file: a line that comes again is skipped. As the route tells them.
+
+    Raises:
+        AssertionError: A line that comes again is another one, or one is too late.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for line in file.read_text().splitlines() if file.exists() else ():
+        event = json.loads(line)
+        number = event.pop("number")
+        if found.get(number, event) != event or (number not in found and found and number < max(found)):
+            raise AssertionError(f"{file}: event {number} is another one, or out of order")
+        found[number] = event
+    return [{"number": number, "event": event} for number, event in found.items()]
+
+
 def processor_seconds(pid: int) -> float:
     """Processor time of a process and of its children, so far."""
     seconds = 0.0
@@ -299,7 +362,7 @@ def processor_seconds(pid: int) -> float:
 
 async def run(points: Iterator[Point], directory: Path, *, sets: int = SETS, told: bool = True) -> Findings:
     """Try these points, one after the other, on one network that can make so many keys."""
-    async with open_net(directory, NAMES, tables=TABLES) as net:
+    async with open_net(directory, NAMES, tables=TABLES, before_start=write_events) as net:
         for seat, party in enumerate(net.parties.values(), 1):
             await trio.to_thread.run_sync(fill, party, seat, sets)
         trial = Trial(net, await net.keygen(2))

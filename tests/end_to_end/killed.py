@@ -3,9 +3,9 @@
     python tests/end_to_end/killed.py ARM ARGUMENTS-OF-TSSD...
 
 ARM is a file. Once it is there, with the words KIND NUMBER WHEN in it, the next admitted request begins to count: of
-KIND `commit` (a transaction of the store), `call` (a request across the wall), `send` (a frame for the router) or
-`request` (one to the coordinator). The process ends before or after (WHEN) number NUMBER of them. Without the file it
-is tssd and nothing else.
+KIND `commit` (a transaction of the store), `call` (a request across the wall), `send` (a frame for the router),
+`request` (one to the coordinator), `append` (events to their file) or `delivered` (what has left is marked). The
+process ends before or after (WHEN) number NUMBER of them. Without the file it is tssd and nothing else.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from daemon import __main__ as tssd
 from daemon.ceremonies.admission import Admission
 from daemon.custody.client import Custodian
+from daemon.network import publisher
 from daemon.network.coordinator import Coordinator
 from daemon.network.router import Stream
 from daemon.shares import store
@@ -61,6 +62,13 @@ def transact(*arguments: Any) -> None:  # noqa: ANN401  whatever the original ta
     kill_here("commit", "after")
 
 
+def append(*arguments: Any) -> None:  # noqa: ANN401  whatever the original takes
+    """Events to their file, in a thread."""
+    kill_here("append", "before")
+    _append(*arguments)
+    kill_here("append", "after")
+
+
 def arm() -> None:
     """Begin to count where somebody has said what for."""
     global due, counted
@@ -76,10 +84,12 @@ async def admit(*arguments: Any) -> Any:  # noqa: ANN401  whatever the original 
     return await _admit(*arguments)
 
 
-_transact, _admit = store._transact, Admission.admit
+_transact, _append, _admit = store._transact, publisher._append, Admission.admit
 store._transact = transact  # type: ignore[assignment]
+publisher._append = append  # type: ignore[assignment]
 Admission.admit = admit  # type: ignore[assignment, method-assign]
 Custodian.ask = around("call", Custodian.ask)  # type: ignore[method-assign]
 Coordinator._exchange = around("request", Coordinator._exchange)  # type: ignore[method-assign]
+store.Store.delivered = around("delivered", store.Store.delivered)  # type: ignore[method-assign]
 Stream.send = around("send", Stream.send)  # type: ignore[method-assign]
 sys.exit(tssd.main(sys.argv[2:]))
