@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
-from daemon.errors import Declined, Misspoken, Unreachable
+from daemon.errors import Declined, Misspoken, SettingsRefused, Unreachable
 from daemon.network.connection import delays
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ FAILURES_MAX: Final = 3
 SWEEP_MAX: Final = 1000
 """Reports looked at in one sweep."""
 LONGEST_DELAY: Final = 60.0
-TAIL: Final = 1024 * 1024
-"""Bytes at the end of the event file in which the last newline must be; an event has less than 2 KiB."""
+LINE_MAX: Final = 4 * 1024
+"""Bytes of a line; an event has less than 2 KiB."""
+LINE_BEGINS: Final = b'{"number":'
 
 
 async def publish_reports(store: Store, coordinator: Coordinator) -> None:
@@ -118,8 +119,8 @@ async def publish_events(store: Store, file: Path) -> None:
         try:
             if events:
                 await trio.to_thread.run_sync(_append, file, events)
-        except OSError as error:
-            log.exception("events cannot be written", file=str(file), problem=str(error))
+        except (OSError, SettingsRefused) as error:
+            log.error("events cannot be written", file=str(file), problem=str(error))  # noqa: TRY400  it says all
             await trio.sleep(next(waits))
             continue
         waits = delays(longest=LONGEST_DELAY)
@@ -130,13 +131,23 @@ async def publish_events(store: Store, file: Path) -> None:
 
 
 def _append(file: Path, events: list[Waiting]) -> None:
-    """Write whole lines and force them to disk. A line that a crash cut short is cut off: its event is in `events`."""
+    """Write whole lines and force them to disk. A line that a crash cut short is cut off: its event is in `events`.
+
+    Raises:
+        SettingsRefused: The file ends with something else, which is left as it is.
+        OSError: It cannot be written.
+    """
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
     with os.fdopen(descriptor, "r+b") as lines:
         size = lines.seek(0, os.SEEK_END)
-        lines.seek(max(0, size - TAIL))
+        lines.seek(max(0, size - LINE_MAX))
         tail = lines.read()
-        whole = size - len(tail) + tail.rfind(b"\n") + 1
+        cut_short = tail[tail.rfind(b"\n") + 1 :]
+        if len(cut_short) == LINE_MAX or not _is_ours(cut_short):
+            raise SettingsRefused(
+                f"{file} ends with something that is no event", "name another events.file, or move this one away"
+            )
+        whole = size - len(cut_short)
         lines.truncate(whole)
         lines.seek(whole)
         for event in events:
@@ -144,3 +155,9 @@ def _append(file: Path, events: list[Waiting]) -> None:
             lines.write(line.encode() + b"\n")
         lines.flush()
         os.fsync(lines.fileno())
+
+
+def _is_ours(cut_short: bytes) -> bool:
+    """Whether it may be what a crash, or a loss of power (zeros), has left of a line."""
+    written = cut_short.rstrip(b"\0")
+    return LINE_BEGINS.startswith(written[: len(LINE_BEGINS)])

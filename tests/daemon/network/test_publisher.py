@@ -9,6 +9,7 @@ import trio.testing
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from daemon.errors import SettingsRefused
 from daemon.events import timestamp
 from daemon.network.coordinator import open_coordinator
 from daemon.network.publisher import _append, _report_all, publish_events, publish_reports
@@ -222,6 +223,47 @@ async def test_a_line_that_a_crash_cut_short_is_replaced(store: Store, tmp_path:
     file.write_bytes(whole[: first + cut])  # the second was being written; neither was marked
     await trio.to_thread.run_sync(_append, file, (await store.waiting("event"))[1:])
     assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("left", [b"", b"{", b'{"number":7,"type":"Share', b'{"num\0\0\0', b"\0" * 900])
+async def test_what_a_crash_left_of_the_first_line_is_replaced(store: Store, tmp_path: Path, left: bytes) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(left)
+    await active_share(store)
+    await trio.to_thread.run_sync(_append, file, await store.waiting("event"))
+    assert [line["type"] for line in lines(file)] == ["ShareCreated", "KeygenCompleted"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"the wallet's only backup",
+        b"\x7fELF" + bytes(range(256)) * 9000,  # without a newline in its last megabytes, too
+        b'{"number":1}\nand what somebody wrote under it',
+        b'{"number":1' + b" " * 5000,
+        b"\0" * 10_000,
+    ],
+)
+async def test_a_file_that_is_no_event_file_is_refused_and_left_alone(
+    store: Store, tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(content.replace(b"\n", b"") if content.startswith(b"\x7f") else content)
+    before = file.read_bytes()
+    await active_share(store)
+    with pytest.raises(SettingsRefused, match=r"ends with something that is no event") as refused:
+        await trio.to_thread.run_sync(_append, file, await store.waiting("event"))
+    assert "events.file" in refused.value.remedy
+    assert file.read_bytes() == before
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish_events, store, file)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(await store.waiting("event")) == 2
+        file.rename(tmp_path / "elsewhere")
+        with trio.fail_after(10):
+            await until_empty(store, "event")
+        nursery.cancel_scope.cancel()
+    assert [line["type"] for line in lines(file)] == ["ShareCreated", "KeygenCompleted"]
 
 
 async def test_a_file_that_cannot_be_written_is_tried_again(store: Store, tmp_path: Path) -> None:
