@@ -33,6 +33,9 @@ def _number(value: object) -> object:
     return value
 
 
+CALL_MARGIN_SECONDS: Final = 2.0
+"""A call to the custodian lasts so much longer than one of its own to the HSM, at least: it is to end that itself."""
+
 Number = Annotated[float, BeforeValidator(_number)]
 Seconds = Annotated[Number, Field(gt=0)]
 
@@ -296,7 +299,36 @@ class Settings(_Table):
             )
         if self.service.state_directory == self.custodian.state_directory:
             raise _contradiction("custodian.state_directory", "must be another one than service.state_directory")
+        if self.service.socket == self.custody.socket:
+            raise _contradiction(
+                "custody.socket" if "socket" in self.custody.model_fields_set else "service.socket",
+                "service.socket and custody.socket are the same; one is the API, the other the custodian's",
+            )
+        self._check_custodian()
         return self
+
+    def _check_custodian(self) -> None:
+        custody, custodian = self.custody, self.custodian
+        if custody.call_seconds < custodian.hsm_call_seconds + CALL_MARGIN_SECONDS:
+            raise _contradiction(
+                "custody.call_seconds" if "call_seconds" in custody.model_fields_set else "custodian.hsm_call_seconds",
+                f"custody.call_seconds = {custody.call_seconds:g} leaves the custodian no time to find out that its HSM"
+                f" hangs, with custodian.hsm_call_seconds = {custodian.hsm_call_seconds}; make it"
+                f" {custodian.hsm_call_seconds + CALL_MARGIN_SECONDS:g} or more",
+            )
+        if custodian.signings_per_hour < custodian.signings_per_minute:
+            hour = "signings_per_hour" in custodian.model_fields_set
+            raise _contradiction(
+                "custodian.signings_per_hour" if hour else "custodian.signings_per_minute",
+                f"signings_per_minute = {custodian.signings_per_minute} would never count, with signings_per_hour = "
+                f"{custodian.signings_per_hour}; lower the one or raise the other",
+            )
+        if custodian.pin.source == "credential" and custody.start == "spawn":
+            raise _contradiction(
+                "custodian.pin",
+                'systemd gives the credential to the custodian\'s own unit, and with custody.start = "spawn" there is '
+                'none; take { source = "file" } or { source = "prompt" }, or custody.start = "connect"',
+            )
 
 
 def load(path: Path) -> Settings:
@@ -320,8 +352,37 @@ def load(path: Path) -> Settings:
     try:
         return Settings.model_validate(tables)
     except ValidationError as error:
-        problems = [f"{path}:{_problem(text, tables, detail)}" for detail in error.errors()]
+        problems = [f"{path}:{_problem(text, tables, detail)}" for detail in _telling(error.errors())]
         raise SettingsRefused("\n".join(problems), "config.toml describes every setting") from None
+
+
+_WORDS: Final[dict[str, str]] = {
+    "extra_forbidden": "is not a setting; remove it or correct its name",
+    "missing": "is required and not there",
+    "int_type": "must be a whole number, without quotes and point, such as 3",
+    "bool_type": "must be true or false, without quotes",
+    "string_type": "must be a text in quotes",
+    "path_type": "must be a path in quotes",
+    "tuple_type": 'must be a list, such as ["first", "second"]',
+    "frozen_set_type": 'must be a list, such as ["first", "second"]',
+    "too_short": "must have at least %(min_length)s of them",
+    "dict_type": 'must be a table of names and texts, such as { NAME = "text" }',
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+    "union_tag_not_found": 'must be a table that says source = "credential", "file" or "prompt"',
+    "union_tag_invalid": 'must be a table that says source = "credential", "file" or "prompt"',
+}
+"""What to write, where pydantic's own words would not say it; filled in from the context that it gives."""
+
+
+def _telling(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without what pydantic says of a list only because something in it was refused: that it is too short."""
+    places = [detail["loc"] for detail in details]
+    return [
+        detail
+        for detail, place in zip(details, places, strict=True)
+        if detail["type"] != "too_short" or not any(other[: len(place)] == place != other for other in places)
+    ]
 
 
 def _problem(text: str, tables: dict[str, object], detail: ErrorDetails) -> str:
@@ -342,10 +403,10 @@ def _problem(text: str, tables: dict[str, object], detail: ErrorDetails) -> str:
         named = place
     elif detail["type"] == "missing":
         named = [*written, place[-1]]
-    words = {
-        "extra_forbidden": "is not a setting; remove it or correct its name",
-        "missing": "is required and not there",
-    }.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+    if detail["type"] in _WORDS:
+        words = _WORDS[detail["type"]] % detail.get("ctx", {})
+    else:
+        words = detail["msg"].removeprefix("Value error, ")
     return f"{line_of(text, written)}: {'.'.join(map(str, named)) or 'the configuration'}: {words}"
 
 

@@ -119,7 +119,40 @@ def test_every_range_in_the_shipped_file_is_the_true_one() -> None:
     [
         (SMALL + "[limits]\nsesions = 3\n", "12: limits.sesions: is not a setting"),
         (SMALL + "[limts]\n", "11: limts: is not a setting"),
-        (SMALL + '[limits]\nsessions = "3"\n', "12: limits.sessions: Input should be a valid integer"),
+        (SMALL + '[limits]\nsessions = "3"\n', "12: limits.sessions: must be a whole number, without quotes"),
+        (
+            SMALL + "peer_uid = 1.5\n",
+            "11: custodian.peer_uid: must be a whole number, without quotes and poi",
+        ),
+        (SMALL + '[policy]\nrequire_expectations = "no"\n', "12: policy.require_expectations: must be true or false"),
+        (SMALL + "[service]\nsocket = 3\n", "12: service.socket: must be a path in quotes"),
+        (SMALL.replace('"t"', "3"), "7: custodian.token_label: must be a text in quotes"),
+        (
+            SMALL.replace('["a-wallet"]', '"a-wallet"'),
+            '10: custodian.party_ids: must be a list, such as ["first",',
+        ),
+        (SMALL.replace('["a-wallet"]', "[]"), "10: custodian.party_ids: must have at least 1 of them"),
+        (SMALL.replace('source = "file", ', ""), '8: custodian.pin: must be a table that says source = "credential"'),
+        (SMALL.replace('"file"', '"env"'), '8: custodian.pin: must be a table that says source = "credential"'),
+        ("custody = 3\n" + SMALL, "1: custody: must be a table"),
+        (SMALL + "[custody]\ncall_seconds = 6\n", "12: custody.call_seconds: custody.call_seconds = 6 leaves the"),
+        (SMALL + "[custody]\ncall_seconds = 6\n", "hsm_call_seconds = 5; make it 7 or more"),
+        (
+            SMALL + "hsm_call_seconds = 8\n[custody]\ncall_seconds = 9\n",
+            "13: custody.call_seconds: custody.call_seconds = 9 leaves the",
+        ),
+        (SMALL + '[custody]\nsocket = "/run/tssd/tssd.sock"\n', "12: custody.socket: service.socket and custody.soc"),
+        (
+            SMALL + '[service]\nsocket = "/run/tssd-custodian/custodian.sock"\n',
+            "12: service.socket: service.socket and custody.socket are the same",
+        ),
+        (SMALL + "signings_per_hour = 59\n", "11: custodian.signings_per_hour: signings_per_minute = 60 would never"),
+        (SMALL + "signings_per_minute = 1201\n", "11: custodian.signings_per_minute: signings_per_minute = 1201 wo"),
+        (
+            SMALL.replace('{ source = "file", path = "/pin" }', '{ source = "credential" }')
+            + '[custody]\nstart = "spawn"\n',
+            "8: custodian.pin: systemd gives the credential to the custodian's own unit",
+        ),
         (SMALL + "[limits]\nkeygen_seconds = 0\n", "12: limits.keygen_seconds: Input should be greater than 0"),
         (SMALL + "[limits]\nkeygens = 9\nsessions = 8\n", "12: limits.keygens: must not be more than sessions = 8"),
         (SMALL + "[limits]\nsessions = 3\n", "11: limits.keygens: must not be more than sessions = 3"),
@@ -129,7 +162,7 @@ def test_every_range_in_the_shipped_file_is_the_true_one() -> None:
         (SMALL + '[limits]\nstall_seconds = "60"\n', "12: limits.stall_seconds: must be a number"),
         (SMALL + "[service]\ndrain_seconds = true\n", "12: service.drain_seconds: must be a number"),
         (SMALL + "[service]\ndrain_seconds = nan\n", "12: service.drain_seconds: Input should be"),
-        (SMALL + "[policy]\nrequire_expectations = 0\n", "12: policy.require_expectations: Input should be a valid b"),
+        (SMALL + "[policy]\nrequire_expectations = 0\n", "12: policy.require_expectations: must be true or false"),
         (SMALL + '[service]\nsocket = "tssd.sock"\n', "12: service.socket: must be an absolute path"),
         (
             SMALL + '[service]\nstate_directory = "/var/lib/custodian"\n',
@@ -169,6 +202,27 @@ def test_every_range_in_the_shipped_file_is_the_true_one() -> None:
 )
 def test_a_refusal_names_line_key_and_reason(tmp_path: Path, change: str, expected: str) -> None:
     assert expected in refusal(tmp_path, change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        SMALL.replace('"a-wallet"', '"a wallet"'),
+        SMALL.replace('"a-wallet"', "3"),
+        SMALL + "[[custodian.plain]]\nprotocol='gg18-v2'\nparties=['a wallet','b-x']\n",
+    ],
+)
+def test_one_mistake_in_a_list_is_one_refusal(tmp_path: Path, change: str) -> None:
+    """A list is not also called too short because what was wrong in it is left out."""
+    assert len(refusal(tmp_path, change).splitlines()) == 1
+
+
+def test_settings_at_the_edge_of_a_contradiction_stand_together(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(
+        SMALL + "hsm_call_seconds = 8\nsignings_per_hour = 60\n" + '[custody]\ncall_seconds = 10\nstart = "spawn"\n'
+    )
+    assert load(file).custody.call_seconds == 10
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
