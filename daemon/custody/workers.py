@@ -52,7 +52,7 @@ class Workers:
             lane.jobs[0]()
             with lane.lock:
                 lane.jobs.popleft()
-                lane.scheduled = bool(lane.jobs)
-            if lane.scheduled:
+                more = lane.scheduled = bool(lane.jobs)
+            if more:  # asked under the lock: whoever puts a job into an idle lane schedules it himself
                 # Behind the other lanes: a ceremony with much to do does not keep one with little waiting.
                 self._ready.put(lane)

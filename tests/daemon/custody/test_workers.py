@@ -4,10 +4,15 @@ import os
 import subprocess
 import sys
 import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import pytest
 
 from daemon.custody.workers import Lane, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SECONDS = 30
 UNPRIVILEGED = """
@@ -66,3 +71,37 @@ def test_a_lane_does_not_keep_the_others_waiting() -> None:
     workers.put(beside.set)
     assert beside.wait(SECONDS)
     gate.set()
+
+
+class Interrupted:
+    """A lock behind whose release something else happens before its holder goes on."""
+
+    def __init__(self) -> None:
+        self.then: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+
+
+def test_a_job_that_comes_as_its_lane_falls_idle_is_done_once() -> None:
+    workers, lane, lock = Workers(1, "worker"), Lane(), Interrupted()
+    lane.lock = lock  # type: ignore[assignment]  # as much of a lock as is needed
+    done: SimpleQueue[str] = SimpleQueue()
+
+    def first() -> None:
+        # The worker takes this job off the lane next; the lane is idle then, and the second one comes.
+        lock.then = lambda: workers.put(lambda: done.put("second"), lane)
+        done.put("first")
+
+    workers.put(first, lane)
+    assert done.get(timeout=SECONDS) == "first"
+    assert done.get(timeout=SECONDS) == "second"
+    workers.put(lambda: done.put("last"))
+    assert done.get(timeout=SECONDS) == "last"
