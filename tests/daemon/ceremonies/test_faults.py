@@ -288,12 +288,17 @@ async def test_a_custodians_state_that_was_put_back_is_told(template: Template, 
         chain = (await desk.custody()).chain_count
         await committee.stop(ALICE)  # its last checkpoint is signed now
         shown = set()
+
+        def told() -> bool:
+            status = committee.desks[ALICE].custodian.status
+            return status is not None and status.chain_problem != ""
+
         state.rename(tmp_path / "newer")
         shutil.copytree(tmp_path / "older", state)
         for _ in range(2):  # no checkpoint of what was put back makes it the newest
             await committee.start(ALICE)
             desk = committee.desks[ALICE]
-            await until(lambda desk=desk: bool(desk.custodian.status and desk.custodian.status.chain_problem))
+            await until(told)
             readiness = await desk.readiness()
             assert not readiness.ready
             (reason,) = readiness.reasons
