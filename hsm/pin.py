@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from hsm._direct import ffi, lib
 from hsm.errors import CKR, CredentialRefused, class_of, name_of
 
-READABLE_BY_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+MODES: Final = frozenset({0o400, 0o600})
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Pin:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             problem = "is not a regular file"
-        elif found.st_mode & READABLE_BY_OTHERS:
+        elif stat.S_IMODE(found.st_mode) not in MODES:
             problem = f"has mode {stat.S_IMODE(found.st_mode):04o}; must be 0400 or 0600"
         elif found.st_uid not in (os.geteuid(), 0):
             problem = f"belongs to uid {found.st_uid}; must belong to uid {os.geteuid()} or root"

@@ -57,7 +57,7 @@ class PinCredential(_Table):
 
 
 class PinFile(_Table):
-    """The PIN is the first line of a file of mode 0400 that belongs to the custodian's user."""
+    """The PIN is the first line of a file of mode 0400 or 0600 that belongs to the custodian's user."""
 
     source: Literal["file"]
     path: AbsolutePath

@@ -181,11 +181,24 @@ def test_the_latch_holds_nothing_of_the_pin(disposable: SoftToken, state: Path) 
     assert record["credential"].keys() == {"source", "device", "inode", "modified_ns", "changed_ns", "size"}
 
 
-@pytest.mark.parametrize("mode", [0o440, 0o404, 0o644, 0o660, 0o420, 0o401])
-def test_a_file_open_to_others_is_refused(soft_token: SoftToken, mode: int) -> None:
+@pytest.mark.parametrize(
+    "mode",
+    [0o440, 0o404, 0o644, 0o660, 0o420, 0o401, 0o410, 0o500, 0o700, 0o100, 0o200, 0o000, 0o4400, 0o2400, 0o1600],
+    ids=oct,
+)
+def test_a_file_of_another_mode_is_refused(soft_token: SoftToken, mode: int) -> None:
+    """What others can read, or write, or was never meant to be a secret's file."""
+    if os.geteuid() != 0 and not mode & 0o400:
+        pytest.skip("not even opened")
     soft_token.pin_file.chmod(mode)
-    with pytest.raises(CredentialRefused, match="must be 0400 or 0600"):
+    with pytest.raises(CredentialRefused, match=f"has mode {mode:04o}; must be 0400 or 0600"):
         soft_token.pin()
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o600], ids=oct)
+def test_a_file_of_ours_alone_is_taken(soft_token: SoftToken, mode: int) -> None:
+    soft_token.pin_file.chmod(mode)
+    soft_token.open().close()
 
 
 def test_odd_files_are_refused(tmp_path: Path, soft_token: SoftToken) -> None:
