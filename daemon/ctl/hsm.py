@@ -140,7 +140,7 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
         for check in report.checks:
             counted[check.outcome] += 1
         page.say("\n" + ", ".join(f"{number} {outcome}" for outcome, number in counted.items()))
-        page.say(f"tier {report.tier}: {report.verdict}", style="bold")
+        page.say(report.verdict, style="bold")
     if report.tier == "none" or any(check.outcome == "failed" for check in report.checks):
         raise typer.Exit(1)
 
