@@ -446,7 +446,7 @@ async def test_a_wrong_pin_is_tried_once_over_any_number_of_restarts(faulty: tup
     assert control.get("wrong_pins") <= 1
 
 
-@pytest.mark.parametrize(("mode", "state"), [(0o440, "credential"), (0o404, "credential")])
+@pytest.mark.parametrize(("mode", "state"), [(0o440, "credential"), (0o404, "credential"), (0o500, "credential")])
 async def test_a_pin_that_others_can_read_is_refused(committee: Committee, mode: int, state: str) -> None:
     node = committee.nodes["alice"]
     (node.token / "pin").chmod(mode)
@@ -455,6 +455,88 @@ async def test_a_pin_that_others_can_read_is_refused(committee: Committee, mode:
         (node.token / "pin").chmod(0o400)
         with trio.fail_after(5):
             await alice.wait_ready()
+
+
+async def test_the_pin_can_be_a_credential_of_systemds(
+    committee: Committee, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that is made at each start; whether it is another PIN shows at what it was copied from."""
+    node = committee.nodes["alice"]
+    source, copies = tmp_path / "source", tmp_path / "credentials"
+    node.settings |= {"pin": f'{{ source = "credential", name = "hsm-pin", file = "{source}" }}'}
+    node.write_config()
+    how = Spawn(config=node.config, trusted_config=True)
+    async with open_custodian(how) as alice:
+        await in_state(alice, "credential")
+        assert alice.status is not None
+        assert "no systemd credential hsm-pin" in alice.status.reason
+
+    def given(pin: str) -> None:
+        copies.mkdir(exist_ok=True)
+        (copies / "hsm-pin").unlink(missing_ok=True)
+        (copies / "hsm-pin").write_text(pin)
+        (copies / "hsm-pin").chmod(0o400)
+
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(copies))
+    source.write_text("wrong")
+    for said in ("CKR_PIN_INCORRECT", "latched"):
+        given("wrong")
+        async with open_custodian(how) as alice:
+            await in_state(alice, "credential")
+            assert alice.status is not None
+            assert said in alice.status.reason
+    source.write_text(node.pin)
+    given(node.pin)
+    async with open_custodian(how) as alice:
+        with trio.fail_after(HANG_SECONDS):
+            await alice.wait_ready()
+        await alice.ask(CHECKPOINT, Checkpointed)
+        epoch = alice.epoch
+        os.kill(process_of(alice), signal.SIGKILL)
+        await back(alice, epoch, CRASH_SECONDS)
+
+
+OPERATOR = """
+import sys, trio
+from pathlib import Path
+from daemon.custody.client import Spawn, open_custodian
+from daemon.custody.wire import NewestPins, Pins
+async def main():
+    async with open_custodian(Spawn(config=Path(sys.argv[1]), operator=True)) as operator:
+        print("list", (await operator.ask(NewestPins(), Pins, seconds=60)).number, flush=True)
+trio.run(main)
+"""
+
+
+def at_a_terminal(program: str, node: Node, directory: Path) -> bytes:
+    """Run it on a pseudo-terminal, type the PIN when it is asked for; what was shown."""
+    (directory / "program.py").write_text(program)
+    command = f"{sys.executable} {directory}/program.py {node.config}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment.pop("CREDENTIALS_DIRECTORY", None)
+    with subprocess.Popen(
+        ["script", "-qec", command, "/dev/null"],  # noqa: S607  (the platform's)
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+    ) as terminal:
+        assert terminal.stdin is not None
+        assert terminal.stdout is not None
+        shown = b""
+        while b"PIN of HSM token tssd: " not in shown:
+            shown += os.read(terminal.stdout.fileno(), 4096)
+        terminal.stdin.write(node.pin.encode() + b"\n")
+        terminal.stdin.flush()
+        return shown + terminal.stdout.read()
+
+
+def test_an_operator_types_the_pin_that_is_systemds_credential(committee: Committee, tmp_path: Path) -> None:
+    node = committee.nodes["alice"]
+    node.settings |= {"pin": '{ source = "credential" }'}
+    node.write_config()
+    shown = at_a_terminal(OPERATOR, node, tmp_path)
+    assert b"\nlist 2" in shown
+    assert node.pin.encode() not in shown
 
 
 async def test_without_a_terminal_a_typed_pin_is_waited_for(committee: Committee) -> None:
@@ -489,23 +571,7 @@ def test_a_typed_pin_lives_as_long_as_its_process(committee: Committee, tmp_path
     node = committee.nodes["alice"]
     node.settings |= {"pin": '{ source = "prompt" }'}
     node.write_config()
-    (tmp_path / "typed.py").write_text(TYPED)
-    command = f"{sys.executable} {tmp_path}/typed.py {node.config}"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        ["script", "-qec", command, "/dev/null"],  # noqa: S607  (the platform's)
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-    ) as terminal:
-        assert terminal.stdin is not None
-        assert terminal.stdout is not None
-        shown = b""
-        while b"PIN of HSM token tssd: " not in shown:
-            shown += os.read(terminal.stdout.fileno(), 4096)
-        terminal.stdin.write(node.pin.encode() + b"\n")
-        terminal.stdin.flush()
-        shown += terminal.stdout.read()
+    shown = at_a_terminal(TYPED, node, tmp_path)
     assert b"\nready" in shown
     assert b"after a restart: locked" in shown
     assert node.pin.encode() not in shown
