@@ -38,6 +38,24 @@ def imported(module: str, file: Path) -> set[str]:
     return {name for name in names if name.partition(".")[0] in OURS}
 
 
+def foreign(source: str) -> set[str]:
+    """Packages that a source imports from outside, in whichever form."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - OURS
+
+
+def test_every_form_of_an_import_is_read() -> None:
+    source = (
+        "import a.b, c as d\nfrom e.f import g\ndef h():\n    from i import j as k\nfrom . import l\nfrom .m import n"
+    )
+    assert foreign(source) == {"a", "c", "e", "i"}
+
+
 def reachable(start: str) -> set[str]:
     """Everything of daemon that is loaded with a module."""
     files = modules("daemon")
@@ -77,13 +95,8 @@ def test_the_custodian_reads_no_database_and_speaks_to_no_network() -> None:
     files = modules("daemon")
     for module in reachable(PROCESS):
         assert not module.startswith(("daemon.shares", "daemon.network", "daemon.api", "daemon.ceremonies")), module
-        outside = {
-            alias.name.partition(".")[0]
-            for node in ast.walk(ast.parse(files[module].read_text()))
-            if isinstance(node, ast.Import)
-            for alias in node.names
-        }
-        assert not outside & {"sqlite3", "sqlite_utils", "httpx", "trio_websocket", "json"}, module
+        outside = foreign(files[module].read_text())
+        assert not outside & {"sqlite3", "sqlite_utils", "httpx", "trio_websocket", "asyncssh", "json"}, module
 
 
 def test_nobody_imports_localnet() -> None:

@@ -2,12 +2,13 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hsm import DataAltered, SealedBlob, SealHeader, Token
-from tests.hsm.soft import HEADER, Memory
+from tests.hsm.soft import HEADER, Memory, SoftToken, make_token
 
 SIZE = 40_000
 
@@ -118,6 +119,26 @@ def test_a_row_moved_to_another_kek_version_is_refused(token: Token, blob: Seale
 
 def test_a_recovery_key_put_on_or_off_is_refused(token: Token, blob: SealedBlob) -> None:
     refused(token, dataclasses.replace(blob, recovery_wrapped=bytes(385), recovery_fingerprint=bytes(32)))
+
+
+def test_another_token_with_the_same_names_opens_nothing(
+    soft_token: SoftToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own KEK of the same version and label: the row is untouched, and the token is well."""
+    with soft_token.open() as token:
+        token.create_keys()
+        blob = token.seal(Memory(bytes(SIZE)), HEADER)
+    other = make_token(tmp_path / "other", soft_token.label)
+    monkeypatch.setenv("SOFTHSM2_CONF", str(other.conf))
+    with other.open() as token:
+        token.create_keys()
+        assert blob.kek_version == token.status().current_kek
+        refused(token, blob)
+        token.probe()
+        token.open(token.seal(Memory(b"share"), HEADER), HEADER, Memory)
+    monkeypatch.setenv("SOFTHSM2_CONF", str(soft_token.conf))
+    with soft_token.open() as token:
+        token.open(blob, HEADER, Memory)
 
 
 def test_no_two_chunks_share_key_and_iv(token: Token) -> None:

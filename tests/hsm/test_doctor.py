@@ -1,14 +1,19 @@
 """The doctor finds what is wrong, names it, and leaves the token as it was."""
 
+from contextlib import closing
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from hsm import CKR, NotConforming, TokenSettings
+from hsm import CKR, DataAltered, NotConforming, TokenSettings, doctor
+from hsm.connection import Connection
 from hsm.doctor import CheckResult, Outcome, Report, check_names, examine
+from hsm.errors import class_of
 from hsm.keys import Objects
+from hsm.profiles import profile_named
+from hsm.token import AMBIGUOUS
 from tests.hsm.conftest import Faulty
 from tests.hsm.soft import SoftToken
 from tests.hsm.test_profiles import PROVIDERS
@@ -166,6 +171,31 @@ def test_a_token_that_dies_refuses_nothing(faulty: Faulty, code: CKR) -> None:
     protecting = {name for name in check_names() if name.startswith(("unwrap.", "gcm."))}
     assert protecting & named(report, Outcome.PASSED) == set()
     assert report.tier == "none"
+
+
+@pytest.mark.parametrize(("function", "how"), [("C_CopyObject", "by-copy"), ("C_SetAttributeValue", "by-change")])
+def test_any_code_while_a_key_is_copied_or_changed(faulty: Faulty, function: str, how: str) -> None:
+    """What says no is a refusal; what says that the token is away, full or confused refuses nothing."""
+    with_keys(faulty.token)
+    settings = faulty.token.settings()
+    profile = profile_named(settings.profile)
+    with closing(Connection(settings, profile, faulty.token.pin(), None, look_for_keys=False)) as connection:
+        patient = doctor._Patient(settings, profile, connection)
+        wanted = []
+        for entry in doctor._CHECKS:
+            if entry.name.endswith(f"not-readable-{how}"):
+                wanted.append(entry)
+            else:
+                doctor._run(entry, patient)  # what those build on
+        assert wanted
+        for code in [code for code in CKR if code not in (CKR.ODD_OUTPUT, CKR.MISUSE)]:
+            faulty.control.answer(function, code, times=0)
+            says_no = class_of(code) in (NotConforming, DataAltered) or code in AMBIGUOUS
+            for entry in wanted:
+                found = doctor._run(entry, patient)
+                assert found.outcome is (Outcome.PASSED if says_no and code is not CKR.OK else Outcome.FAILED), code
+                assert code.name in found.detail or code is CKR.OK
+            faulty.control.clear()
 
 
 def test_an_unknown_profile_is_a_mistake_of_the_caller(soft_token: SoftToken) -> None:

@@ -781,6 +781,26 @@ async def test_foreign_pre_parameters_are_refused(committee: Committee) -> None:
         await refused(custodians["alice"], keygen_request(committee, wrong), "refused", "prepared.protocol")
 
 
+async def test_pre_parameters_that_were_spent_make_no_second_key(committee: Committee) -> None:
+    async with committee.up() as custodians:
+        alice = custodians["alice"]
+        table = await begin_keygen(committee, custodians)
+        spent = table.requests["alice"].prepared
+        assert spent is not None
+        # Another session has taken its seat with the same set, before that was opened.
+        second = await alice.ask(keygen_request(committee, spent), Begun)
+        await table.until("result")
+        for known in ((), (b"\1" * 32,)):
+            request = msgspec.structs.replace(keygen_request(committee, spent), known_fingerprints=known)
+            assert "used before" in await refused(alice, request, "refused", "prepared")
+        await alice.ask(Forget(ceremony=second.ceremony), Done)
+        # Whatever comes of the keygen that spent it.
+        await alice.ask(Abort(ceremony=table.ceremonies["alice"], reason="refused"), Progress)
+        await refused(alice, keygen_request(committee, spent), "refused", "prepared")
+    async with committee.up("alice") as custodians:
+        await refused(custodians["alice"], keygen_request(committee, spent), "refused", "prepared")
+
+
 async def test_status_tells_of_the_memory(committee: Committee) -> None:
     async with committee.up("alice") as custodians:
         before = await custodians["alice"].ask(GetStatus(), Status)
