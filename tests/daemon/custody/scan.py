@@ -40,7 +40,7 @@ def _as_root() -> list[str] | None:
 AS_ROOT = _as_root()
 """What runs a command as root: nothing, where we are root; sudo, where it does not ask; None, where neither helps."""
 needs_root = pytest.mark.skipif(
-    AS_ROOT is None,
+    AS_ROOT is None and os.environ.get("CI") != "true",
     reason="only root looks into a custodian, which is not dumpable: neither root nor sudo without asking",
 )
 
