@@ -173,5 +173,5 @@ def test_beyond_that_it_is_raised_with_sudo(tests_run: Callable[..., tuple[int, 
 def test_without_sudo_it_says_what_to_ask_for_too(tests_run: Callable[..., tuple[int, str, list[str]]]) -> None:
     code, said, called = tests_run()
     assert (code, called) == (1, [])
-    assert "(ulimit -l, in KiB) is 8388608 bytes" in said
+    assert "the limit here is 8388608 bytes" in said
     assert "somebody - memlock 131072\n" in said
