@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from daemon.errors import Declined, Misspoken, SettingsRefused, Unreachable
@@ -372,6 +372,7 @@ async def test_an_answer_that_repeats_the_token_elsewhere_is_told_without_it() -
 
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), min_size=8, max_size=40), st.data())
 def test_whatever_stands_around_a_token_it_is_out(token: str, data: st.DataObject) -> None:
+    assume(token not in client.HIDDEN)
     around = [data.draw(st.text(max_size=400)) for _ in range(2)]
     told = client.words(token.join(around), token)
     assert token not in told
