@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import trio
+
 from daemon.custody.client import CustodianGone, CustodyFailure
-from daemon.custody.wire import Frame
+from daemon.custody.wire import Frame, Progress
 from daemon.errors import Broken, Busy, DaemonError, Refused, TokenLost
 
 if TYPE_CHECKING:
@@ -19,6 +22,10 @@ RETRY_SECONDS: Final = 5
 """When a full arena or a spent rate limit is worth another try."""
 
 
+RATE_SECONDS: Final = 60.0
+"""How long a spent rate limit is worth a word: the shorter of its two windows."""
+
+
 class Altered(Refused):
     """A sealed row does not open although the HSM is well: its share is to be set aside."""
 
@@ -30,7 +37,17 @@ class Wall:
 
     def __init__(self, custodian: Custodian, settings: Settings) -> None:
         self.custodian = custodian
+        self._rate = ""
+        self._rate_refused_at = -math.inf
         self._seconds = settings.custody.call_seconds
+
+    @property
+    def rate_problem(self) -> str:
+        """In the custodian's words, that it has just refused a signing for its rate; empty where it has not.
+
+        It counts by itself, across restarts, and is known to have reached the limit only by what it refuses.
+        """
+        return self._rate if trio.current_time() < self._rate_refused_at + RATE_SECONDS else ""
 
     async def ask(self, request: Request, expect: type[A], *, epoch: int | None = None) -> A:
         """Put one request across; arguments as in `Custodian.ask`.
@@ -43,11 +60,19 @@ class Wall:
             Broken: It, or we, break the wall's rules.
         """
         try:
-            return await self.custodian.ask(request, expect, seconds=self._seconds, epoch=epoch)
+            answer = await self.custodian.ask(request, expect, seconds=self._seconds, epoch=epoch)
         except CustodianGone as gone:
             raise TokenLost(str(gone), "it is being brought back; try again with a new session") from None
         except CustodyFailure as failure:
+            if failure.kind == "rate":
+                self._refused_for_rate(failure.message)
             raise _in_our_words(failure) from None
+        if isinstance(answer, Progress) and answer.fault is not None and answer.fault.reason == "rate-limit":
+            self._refused_for_rate(answer.fault.detail)
+        return answer
+
+    def _refused_for_rate(self, message: str) -> None:
+        self._rate, self._rate_refused_at = message, trio.current_time()
 
 
 def _in_our_words(failure: CustodyFailure) -> DaemonError:

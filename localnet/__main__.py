@@ -179,7 +179,7 @@ async def watch_notes(net: Net, rounds: Rounds) -> None:
         for party_id in rounds.preparing():
             async with net.parties[party_id].client() as client:
                 notes = (await client.get("/mpc-party/ready")).json()["notes"]
-            rounds.note(party_id, notes[0] if notes else "")
+            rounds.note(party_id, next((note for note in notes if note.startswith("pre-parameters")), ""))
         await trio.sleep(0.5)
 
 

@@ -1,19 +1,44 @@
-"""What the clients of coordinator and router share: whom they believe, how long they wait between two tries."""
+"""What the clients of coordinator and router share: whom they believe, when they try again, whether that went well."""
 
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
 from random import SystemRandom
 from typing import TYPE_CHECKING, Final
 
 from daemon.errors import SettingsRefused
+from daemon.values import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from daemon.settings import TlsSettings
 
 _random: Final = SystemRandom()
+
+
+@dataclass(slots=True)
+class Reach:
+    """Whether the other side was there when it was last tried.
+
+    Attributes:
+        problem: Why it was not; empty where it was, or has not been tried.
+        since: The first try in vain since it was last there.
+    """
+
+    problem: str = ""
+    since: datetime | None = None
+
+    def failed(self, problem: str) -> None:
+        """It was not there."""
+        self.problem = problem
+        self.since = self.since or now()
+
+    def succeeded(self) -> None:
+        """It was there, whatever it said."""
+        self.problem, self.since = "", None
 
 
 def delays(first: float = 0.1, longest: float = 15.0) -> Iterator[float]:

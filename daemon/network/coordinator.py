@@ -17,7 +17,7 @@ import msgspec
 import trio
 
 from daemon.errors import Declined, InvalidValue, Misspoken, Unreachable
-from daemon.network.connection import tls_context, why
+from daemon.network.connection import Reach, tls_context, why
 from daemon.session import SessionType
 from daemon.values import COMMITTEE_MAX, MessageHash, PartyId, PublicKey, SessionId, Threshold
 
@@ -103,9 +103,14 @@ class _Body(httpx.AsyncByteStream):
 
 
 class Coordinator:
-    """See the module. Made by `open_coordinator`; every method may be called by many tasks at once."""
+    """See the module. Made by `open_coordinator`; every method may be called by many tasks at once.
+
+    Attributes:
+        reach: Whether it was well when it was last asked.
+    """
 
     def __init__(self, client: httpx.AsyncClient, timeout_seconds: float) -> None:
+        self.reach = Reach()
         self._client = client
         self._timeout_seconds = timeout_seconds
 
@@ -160,6 +165,19 @@ class Coordinator:
             raise Misspoken(f"the coordinator's answer does not read: {told}") from None
 
     async def _exchange(self, method: str, path: str, body: dict[str, str] | None) -> bytes:
+        """One request, and how it went remembered."""
+        try:
+            answer = await self._try(method, path, body)
+        except Unreachable as error:
+            self.reach.failed(error.message)
+            raise
+        except Declined:
+            self.reach.succeeded()
+            raise
+        self.reach.succeeded()
+        return answer
+
+    async def _try(self, method: str, path: str, body: dict[str, str] | None) -> bytes:
         """One request. What a refusal says is the coordinator's text: it goes into our message by way of `words`."""
         token = (body or {}).get(TOKEN_FIELD, "")
         try:

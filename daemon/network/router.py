@@ -20,7 +20,7 @@ import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, wrap_client_stream
 
 from daemon.errors import Declined, Unreachable
-from daemon.network.connection import delays, tls_context, why
+from daemon.network.connection import Reach, delays, tls_context, why
 
 if TYPE_CHECKING:
     import ssl
@@ -193,7 +193,11 @@ class Stream:
 
 
 class Router:
-    """See the module. Made by `open_router`; streams share nothing but the settings."""
+    """See the module. Made by `open_router`; streams share nothing but the settings.
+
+    Attributes:
+        reach: Whether it was there for the stream that tried it last.
+    """
 
     def __init__(self, settings: RouterSettings, links: trio.Nursery, on_reconnect: Callable[[], None]) -> None:
         address = urlsplit(settings.url)
@@ -206,6 +210,7 @@ class Router:
         self._links = links
         self._on_reconnect = on_reconnect
         self._streams: set[Stream] = set()
+        self.reach = Reach()
 
     @property
     def waiting(self) -> int:
@@ -278,15 +283,31 @@ class Router:
                         nursery, await self._secured(tcp), self._authority, resource, max_message_size=FRAME_MAX
                     )
                     connecting.deadline = math.inf
+                    self.reach.succeeded()
                     nursery.start_soon(self._ping, socket)
                     await stream._serve(socket)  # noqa: SLF001
         except* (ConnectionClosed, HandshakeError, OSError, trio.BrokenResourceError, trio.TooSlowError) as group:
             ended = _first(group)
         if isinstance(ended, ConnectionRejected):
-            raise _rejected(ended.status_code)
+            raise self._rejected(ended.status_code)
         if isinstance(ended, trio.TooSlowError):
-            raise Unreachable("the router does not answer")
-        raise Unreachable(f"the router cannot be reached: {'it hung up' if ended is None else why(ended)}")
+            unreachable = Unreachable("the router does not answer")
+        else:
+            said = "it hung up" if ended is None else why(ended)
+            unreachable = Unreachable(f"the router cannot be reached: {said}")
+        if not stream._closing:  # noqa: SLF001
+            self.reach.failed(unreachable.message)
+        raise unreachable
+
+    def _rejected(self, status: int) -> Unreachable | Declined:
+        """The router is there and will not have us. That it does not know the session yet says nothing about it."""
+        message = f"the router answered {status}"
+        declined = 400 <= status < 500  # noqa: PLR2004  HTTP's classes
+        if declined:
+            self.reach.succeeded()
+        else:
+            self.reach.failed(message)
+        return Declined(message, status) if declined and status not in TRY_AGAIN else Unreachable(message)
 
     async def _secured(self, tcp: trio.SocketStream) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
         """The handshake is made here: trio-websocket would wait for an answer on a connection that TLS has refused."""
@@ -325,10 +346,3 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _rejected(status: int) -> Unreachable | Declined:
-    message = f"the router answered {status}"
-    if status in TRY_AGAIN or not 400 <= status < 500:  # noqa: PLR2004  HTTP's classes
-        return Unreachable(message)
-    return Declined(message, status)
