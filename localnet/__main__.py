@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
 import os
 import pwd
+import re
 import resource
 import secrets
 import shutil
@@ -19,12 +21,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import httpx
 import trio
 import typer
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from localnet.net import Net, SessionFailed, open_net, plainly
@@ -41,6 +45,10 @@ SIGNED_MESSAGE: Final = "pay 1 coin to Carol"
 
 
 INTERRUPTED: Final = 128 + signal.SIGINT
+TELL_SECONDS: Final = 10.0
+"""Between two lines of progress, where nobody sees it live."""
+RESTARTS_SECONDS: Final = 1.0
+RESTARTS: Final = re.compile(r"^tssd_custodian_restarts (\S+)$", re.MULTILINE)
 
 
 class Page:
@@ -72,16 +80,17 @@ class Rounds:
 
     def __init__(self, party_ids: Sequence[str]) -> None:
         self._words = dict.fromkeys(party_ids, "asked")
+        self._squares = dict.fromkeys(party_ids, "")
         self._preparing: set[str] = set()
 
     def saw(self, party_id: str, step: dict[str, Any]) -> None:
         """Take one step of the progress stream."""
-        words = step["step"].replace("_", " ")
+        words, squares = step["step"].replace("_", " "), ""
         rounds = step["detail"].get("rounds")
         if step["step"] == "round" and rounds:
-            done = "\N{BLACK SQUARE}" * step["round"] + "\N{WHITE SQUARE}" * (rounds - step["round"])
-            words = f"round {step['round']} of {rounds}  [cyan]{done}[/]"
-        self._words[party_id] = words
+            words = f"round {step['round']} of {rounds}"
+            squares = "\N{BLACK SQUARE}" * step["round"] + "\N{WHITE SQUARE}" * (rounds - step["round"])
+        self._words[party_id], self._squares[party_id] = words, squares
         (self._preparing.add if step["step"] == "preparing" else self._preparing.discard)(party_id)
 
     def preparing(self) -> list[str]:
@@ -93,10 +102,14 @@ class Rounds:
         if party_id in self._preparing:
             self._words[party_id] = f"looks for primes: {words}" if words else "looks for primes"
 
+    def plainly(self) -> str:
+        """All of it as one line of text."""
+        return "; ".join(f"{party_id}: {words}" for party_id, words in self._words.items())
+
     def __rich__(self) -> Table:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 3))
         for party_id, words in self._words.items():
-            table.add_row(party_id, words)
+            table.add_row(party_id, f"{words}  [cyan]{self._squares[party_id]}[/]")
         return table
 
 
@@ -144,6 +157,42 @@ def offer(net: Net, page: Page, public_key: str, threshold: int) -> None:
     for command in ("status", "shares list", "sessions list", "events", "audit verify", "--help"):
         page.line(f"{tssctl} {command}")
     page.line(f"curl --unix-socket {first.socket} http://tssd/mpc-party/shares")
+    offer_keygen(net, page, tssctl, threshold)
+    offer_signing(net, page, tssctl, public_key, threshold)
+
+
+def offer_keygen(net: Net, page: Page, tssctl: Path, threshold: int) -> None:
+    """A key by hand: the first party is asked as a program asks it, the others as a person does."""
+    made = net.coordinator.create_keygen(list(net.parties), threshold)
+    page.line(
+        "\n   A key by hand: its session waits at the coordinator for all of these, within two minutes of each other"
+    )
+    (first, join_token), *others = made.join_tokens.items()
+    body = {
+        "sessionId": made.session_id,
+        "partyId": first,
+        "joinToken": join_token,
+        "shareType": "wallet",
+        "threshold": threshold,
+        "parties": list(net.parties),
+    }
+    socket = net.parties[first].socket
+    asked = escape(json.dumps(body))
+    page.line(f"curl --unix-socket {socket} http://tssd/mpc-party/keygen/participate \\\n     --json '{asked}'")
+    members = " ".join(f"--member {party_id}" for party_id in net.parties)
+    for party_id, token in others:
+        party = net.parties[party_id]
+        file = party.directory / "keygen-token"
+        file.write_text(token)
+        page.line(
+            f"{tssctl} --socket {party.socket} keygen participate {made.session_id} --party {party_id} \\\n"
+            f"     --threshold {threshold} {members} --join-token-file {file}"
+        )
+    page.line(f"{tssctl} sessions watch {made.session_id}")
+
+
+def offer_signing(net: Net, page: Page, tssctl: Path, public_key: str, threshold: int) -> None:
+    """A signature by hand."""
     message_hash = hashlib.sha256(SIGNED_MESSAGE.encode()).hexdigest()
     signers = list(net.parties)[:threshold]
     session = net.coordinator.create_signing(public_key, signers, message_hash)
@@ -162,15 +211,42 @@ def offer(net: Net, page: Page, public_key: str, threshold: int) -> None:
 
 
 async def watched(net: Net, page: Page, parties: Sequence[str], ceremony: Callable[[], Awaitable[str]]) -> str:
-    """Run a ceremony while its steps are shown."""
+    """Run a ceremony while its steps are shown: as they come on a terminal, else by a line now and then."""
     rounds = Rounds(parties)
     net.on_step = rounds.saw
-    with Live(rounds, console=page.console, transient=True, refresh_per_second=8):
-        async with trio.open_nursery() as nursery:
+    live = Live(rounds, console=page.console, transient=True, refresh_per_second=8)
+    async with trio.open_nursery() as nursery:
+        with live if page.console.is_terminal else contextlib.nullcontext():
             nursery.start_soon(watch_notes, net, rounds)
+            if not page.console.is_terminal:
+                nursery.start_soon(tell_now_and_then, page, rounds)
             result = await ceremony()
             nursery.cancel_scope.cancel()
     return result
+
+
+async def tell_now_and_then(page: Page, rounds: Rounds) -> None:
+    """For whoever reads a log or a pipe."""
+    began = trio.current_time()
+    while True:
+        await trio.sleep(TELL_SECONDS)
+        page.line(f"... {trio.current_time() - began:.0f} s  {rounds.plainly()}")
+
+
+async def tell_restarts(net: Net, page: Page) -> None:
+    """Say when a custodian had to be started again: what it was busy with fails, and why is in its party's log."""
+    told = dict.fromkeys(net.parties, 0)
+    while True:
+        for party_id, party in net.parties.items():
+            with contextlib.suppress(httpx.TransportError):  # its daemon is gone: that is told by others
+                async with party.client() as client:
+                    figures = (await client.get("/metrics")).text
+                found = RESTARTS.search(figures)
+                count = int(float(found[1])) if found else 0
+                if count > told[party_id]:
+                    told[party_id] = count
+                    page.line(f"[yellow]the custodian of {party_id} was started again[/]; {party.log} says why")
+        await trio.sleep(RESTARTS_SECONDS)
 
 
 async def watch_notes(net: Net, rounds: Rounds) -> None:
@@ -212,6 +288,8 @@ async def demonstrate(directory: Path, count: int, threshold: int, *, stay: bool
             fingerprint = hashlib.sha256(party.identity).hexdigest()[:16]
             page.line(f"[bold]{party.party_id}[/]  process {pid}, HSM token of its own, identity {fingerprint}...")
         page.line(f"coordinator {net.coordinator_url}, router {net.router_url}, both untrusted")
+        watching = await stack.enter_async_context(trio.open_nursery())
+        watching.start_soon(tell_restarts, net, page)
         public_key = await show(net, page, threshold)
         traffic = net.router.traffic
         page.section("What the router saw")
@@ -220,6 +298,7 @@ async def demonstrate(directory: Path, count: int, threshold: int, *, stay: bool
         if stay:
             offer(net, page, public_key, threshold)
             await trio.sleep_forever()
+        watching.cancel_scope.cancel()
 
 
 async def until_stopped(directory: Path, count: int, threshold: int, *, stay: bool, console: Console) -> bool:
