@@ -443,8 +443,17 @@ static void deliver_payload(tss_channel *c, size_t peer, uint8_t class_, const f
     }
 }
 
-/* Open the frame that is next in order from a peer and give it to the party. False: no room in the arena, try again later. */
-static bool deliver(tss_channel *c, size_t peer, const window_frame *frame) {
+static void deliver_opened(tss_channel *c, size_t peer, uint8_t class_, span opened) {
+    frame_payload payload;
+    if (frame_payload_read(&payload, opened, class_)) {
+        deliver_payload(c, peer, class_, &payload);
+    } else {
+        fail_payload(c, peer, "a payload of no known layout");
+    }
+}
+
+/* Open a frame that was held and give it to the party. False: no room in the arena, try again later. */
+static bool deliver_held(tss_channel *c, size_t peer, const window_frame *frame) {
     reader r = reader_open((span){frame->data, frame->len});
     const frame_header header = frame_header_read(&r);
     const span sealed = r.left;
@@ -452,42 +461,45 @@ static bool deliver(tss_channel *c, size_t peer, const window_frame *frame) {
     if (opened == NULL) {
         return false;
     }
-    frame_payload payload;
-    const span all = {opened, sealed.len - CRYPTO_TAG_LEN};
-    if (!crypto_open(
-            opened, c->keys->receive32[peer], header.sequence, (span){frame->data, FRAME_SEALED_HEADER_LEN}, sealed)) {
-        secret_free(opened);
-        return false; /* it was genuine when it was held: this is memory */
-    }
-    if (frame_payload_read(&payload, all, header.class_)) {
-        deliver_payload(c, peer, header.class_, &payload);
-    } else {
-        fail_payload(c, peer, "a payload of no known layout");
+    const bool genuine = crypto_open(
+        opened, c->keys->receive32[peer], header.sequence, (span){frame->data, FRAME_SEALED_HEADER_LEN}, sealed);
+    if (genuine) {
+        deliver_opened(c, peer, header.class_, (span){opened, sealed.len - CRYPTO_TAG_LEN});
     }
     secret_free(opened);
-    return true;
+    return genuine; /* it was when it was held: if it is not, this is memory */
+}
+
+static bool may_deliver(const tss_channel *c) {
+    return c->state == TSS_CHANNEL_RUNNING && !c->disputed;
+}
+
+/* Does the party wait for the frame that is next in order from a peer? */
+static bool is_due(tss_channel *c, size_t peer, uint16_t round) {
+    const uint16_t awaited = awaited_round(c);
+    if (round < awaited || round > awaited + 1u || round > c->rounds) {
+        /* Nobody can be further ahead than one round: that takes a message of ours. */
+        fail_payload(c, peer, "a message of a round that is over, or far ahead");
+    }
+    return round == awaited; /* of the round after it the echo cannot be compared yet */
+}
+
+/* What the party answers to a message. */
+static void answer(tss_channel *c) {
+    if (may_deliver(c)) {
+        (void)party_drain(c);
+    }
 }
 
 /* Deliver from one peer what the party waits for. True: something was delivered. */
 static bool pump_peer(tss_channel *c, size_t peer) {
     bool delivered = false;
     const window_frame *frame;
-    while (c->state == TSS_CHANNEL_RUNNING && !c->disputed && (frame = window_next(&c->members[peer].window)) != NULL) {
-        const uint16_t round = awaited_round(c);
-        if (frame->round < round || frame->round > round + 1u || frame->round > c->rounds) {
-            /* Nobody can be further ahead than one round: that takes a message of ours. */
-            fail_payload(c, peer, "a message of a round that is over, or far ahead");
-        } else if (frame->round > round) {
-            break; /* its echo cannot be compared yet */
-        } else if (!deliver(c, peer, frame)) {
-            break;
-        } else {
-            window_delivered(&c->members[peer].window);
-            delivered = true;
-            if (c->state == TSS_CHANNEL_RUNNING && !c->disputed) {
-                (void)party_drain(c);
-            }
-        }
+    while (may_deliver(c) && (frame = window_next(&c->members[peer].window)) != NULL && is_due(c, peer, frame->round)
+           && deliver_held(c, peer, frame)) {
+        window_delivered(&c->members[peer].window);
+        delivered = true;
+        answer(c);
     }
     return delivered;
 }
@@ -748,20 +760,25 @@ static tss_status receive_sealed(tss_channel *c, size_t from, span frame) {
         return dropped(c, TSS_DROP_FULL);
     }
     /* Only genuine frames are held, so that nobody else's can take their place. */
-    const bool genuine = crypto_open(
-        opened, c->keys->receive32[from], header.sequence, (span){frame.at, FRAME_SEALED_HEADER_LEN}, r.left);
-    uint16_t round = 0;
-    if (genuine) {
-        reader inside = reader_open((span){opened, r.left.len - CRYPTO_TAG_LEN});
-        round = reader_u16(&inside);
-        DECLASSIFY(&round, sizeof round); /* whom a party waits for is visible from outside */
-    }
-    secret_free(opened);
-    if (!genuine) {
+    const span inside = {opened, r.left.len - CRYPTO_TAG_LEN};
+    if (!crypto_open(
+            opened, c->keys->receive32[from], header.sequence, (span){frame.at, FRAME_SEALED_HEADER_LEN}, r.left)) {
+        secret_free(opened);
         return dropped(c, TSS_DROP_TAG);
     }
-    if (!window_hold(w, header.sequence, frame, round)) {
-        return dropped(c, TSS_DROP_FULL);
+    reader first = reader_open(inside);
+    uint16_t round = reader_u16(&first);
+    DECLASSIFY(&round, sizeof round); /* whom a party waits for is visible from outside */
+    if (header.sequence == w->next && may_deliver(c) && is_due(c, from, round)) {
+        deliver_opened(c, from, header.class_, inside);
+        secret_free(opened);
+        window_pass(w);
+        answer(c);
+    } else {
+        secret_free(opened);
+        if (!window_hold(w, header.sequence, frame, round)) {
+            return dropped(c, TSS_DROP_FULL);
+        }
     }
     pump(c);
     return counted(c);

@@ -24,7 +24,7 @@ typedef struct window {
     size_t sent_len;
     size_t cursor; /* the next to hand out */
 
-    window_frame held[WINDOW_LEN]; /* by sequence modulo WINDOW_LEN: opened once, and genuine */
+    window_frame held[WINDOW_LEN]; /* by sequence modulo WINDOW_LEN: genuine, and not in their turn yet */
     uint64_t next;   /* to be delivered */
     uint64_t wanted; /* the first that is missing: next <= wanted <= next + WINDOW_LEN */
     size_t held_bytes;
@@ -49,9 +49,12 @@ INTERNAL bool window_has(const window *w, uint64_t sequence);
 /** Hold a copy of a genuine frame. False: no memory. */
 INTERNAL MUST_USE bool window_hold(window *w, uint64_t sequence, span frame, uint16_t round);
 
-/** The frame that is next in order, or NULL; and letting it go. */
+/** The frame that is held and next in order, or NULL; and letting it go. */
 INTERNAL const window_frame *window_next(const window *w);
 INTERNAL void window_delivered(window *w);
+
+/** The frame that is next in order was delivered as it came, without being held. */
+INTERNAL void window_pass(window *w);
 
 /** Keep a copy of a frame that cannot be checked yet. False: no room. */
 INTERNAL MUST_USE bool window_keep_early(window *w, span frame);

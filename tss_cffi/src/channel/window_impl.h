@@ -90,6 +90,13 @@ INTERNAL void window_delivered(window *w) {
     w->next++;
 }
 
+INTERNAL void window_pass(window *w) {
+    VERIFY_CHECK(w->next != 0 && w->next == w->wanted);
+    w->next++;
+    w->wanted++;
+    window_advance(w);
+}
+
 INTERNAL bool window_keep_early(window *w, span frame) {
     if (w->early_len == WINDOW_EARLY_MAX || w->early_bytes + frame.len > WINDOW_EARLY_BYTES_MAX
         || !window_copy(&w->early[w->early_len], frame, 0)) {
