@@ -163,7 +163,7 @@ class TwoFaced(Mallory):
     def begin(self) -> None:
         super().begin()
         keys = ephemeral("another")
-        body = wire.hello_body(self.terms, SEAT, self.peer.identity.public, keys.x25519, keys.ed25519)
+        body = wire.hello_body(self.terms, SEAT, self.peer.identity.public, keys.x25519, wire.NO_KEY)
         self.out.append((None, self.peer.identity.state(body)))
 
 
@@ -172,7 +172,7 @@ class OfLowOrder(Mallory):
 
     def outgoing(self) -> list[tuple[int | None, bytes]]:
         own = self.peer.identity
-        body = wire.hello_body(self.terms, SEAT, own.public, bytes(32), self.peer.ephemeral.ed25519)
+        body = wire.hello_body(self.terms, SEAT, own.public, bytes(32), wire.NO_KEY)
         return [(to, own.state(body) if frame[1] == wire.HELLO else frame) for to, frame in super().outgoing()]
 
 

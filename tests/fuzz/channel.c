@@ -1,5 +1,6 @@
-/* A libFuzzer target for the channel: its decoder and its states. Seat 1 is ours; an input is a program for what seat 2 and the network
- * do to it, so that the fuzzer gets behind tags and signatures: seat 2 can seal and sign whatever an edit makes of its honest frames.
+/* A libFuzzer target for the channel: its decoder and its states. Seat 1 is ours; an input is a program for what seat 2 (and seat 3, in
+ * half of the ceremonies) and the network do to it, so that the fuzzer gets behind tags and signatures: those seats can seal and sign
+ * whatever an edit makes of their honest frames.
  *
  * The party behind each channel is a ceremony of three rounds that computes nothing: what is tested is the channel, a whole one for each
  * input. Besides what the sanitizers find it is a defect when a final state is left, when a channel fails after its own confirmation,
@@ -15,7 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ROOM = 8192, FRAMES_MAX = 64 };
+enum { ROOM = 8192, FRAMES_MAX = 128, SEATS_MAX = 3 };
 
 static void must(bool holds, const char *what) {
     if (!holds) {
@@ -45,16 +46,25 @@ static bool plain_send(tss_party *party, size_t type, size_t to) {
     return true;
 }
 
+static bool plain_send_each(tss_party *party, size_t type) {
+    bool sent = true;
+    for (size_t to = 0; to < party->n; to++) {
+        sent = (to == party->own || plain_send(party, type, to)) && sent;
+    }
+    return sent;
+}
+
 static bool plain_compute(tss_party *party, uint16_t round) {
-    const size_t peer = 1 - party->own;
     switch (round) {
-    case 1: return plain_send(party, 0, SIZE_MAX) && plain_send(party, 1, peer);
-    case 2: return plain_send(party, 2, peer);
+    case 1: return plain_send(party, 0, SIZE_MAX) && plain_send_each(party, 1);
+    case 2: return plain_send_each(party, 2);
     case 3: return plain_send(party, 3, SIZE_MAX);
     default: break;
     }
-    if (party_read(party, 3, peer).at[1] == 0xee) {
-        return party_fail(party, TSS_REASON_INCONSISTENT, 0, "nobody can be named");
+    for (size_t peer = 0; peer < party->n; peer++) {
+        if (peer != party->own && party_read(party, 3, peer).at[1] == 0xee) {
+            return party_fail(party, TSS_REASON_INCONSISTENT, 0, "nobody can be named");
+        }
     }
     /* The key is 1, the message 0: with the nonce 1, r and s are both the generator's x. */
     uint8_t xy[64];
@@ -78,9 +88,9 @@ static const ceremony plain_ceremony = {
 
 static void plain_begin_run(void *party) { must(party_begin(party) == TSS_OK, "begin"); }
 
-static tss_party *plain_begin(uint32_t seat) {
-    static const uint32_t seats[] = {1, 2};
-    tss_party *party = party_new(&plain_ceremony, seat, seats, 2);
+static tss_party *plain_begin(uint32_t seat, uint16_t n) {
+    static const uint32_t seats[SEATS_MAX] = {1, 2, 3};
+    tss_party *party = party_new(&plain_ceremony, seat, seats, n);
     must(party != NULL, "no party");
     party->state = secret_alloc(1);
     must(party->state != NULL && secret_call(plain_begin_run, party), "no memory");
@@ -89,8 +99,8 @@ static tss_party *plain_begin(uint32_t seat) {
 
 /* ---- Identities ---- */
 
-static EVP_PKEY *identity[2];
-static tss_ceremony terms[2]; /* keygen, signing; as seat 1 sees them */
+static EVP_PKEY *identity[SEATS_MAX];
+static tss_ceremony terms[4]; /* keygen, signing, each of two and of three; as seat 1 sees them */
 
 static void sign(uint8_t *signature64, size_t who, const uint8_t *digest32) {
     uint8_t der[80];
@@ -120,7 +130,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argv;
     must(tss_open((size_t)16 * 1024 * 1024) == TSS_OK, "no arena");
     tss_ceremony t = {.kind = TSS_KEYGEN, .protocol = TSS_GG18_V2, .session16 = {7}, .seat = 1, .threshold = 2, .members_len = 2};
-    for (uint32_t i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < SEATS_MAX; i++) {
         size_t len = 0;
         identity[i] = EVP_EC_gen("P-256");
         must(identity[i] != NULL, "no key");
@@ -137,20 +147,25 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     t.has_digest = 1;
     point_compress(t.public33, curve_generator());
     terms[1] = t;
+    for (size_t i = 0; i < 2; i++) {
+        terms[2 + i] = terms[i];
+        terms[2 + i].members_len = 3;
+    }
     return 0;
 }
 
 /* ---- The table ---- */
 
 typedef struct table {
-    tss_channel *ours, *peer;
-    tss_party *parties[2];
+    size_t n;
+    tss_channel *ends[SEATS_MAX], *ours; /* ours: ends[0] */
+    tss_party *parties[SEATS_MAX];
     uint64_t now_ms;
     tss_channel_state state; /* of ours, when last looked at */
     struct {
         uint8_t *data;
-        size_t len;
-    } frames[FRAMES_MAX]; /* what seat 2 sent, in order */
+        size_t len, who;
+    } frames[FRAMES_MAX]; /* what the others sent us, in order */
     size_t frames_len, next;
 } table;
 
@@ -168,11 +183,11 @@ static tss_channel *open_end(const tss_ceremony *t, size_t who) {
 
 /* What a custodian does when the state asks for it. */
 static void advance(table *t, size_t who) {
-    tss_channel *c = who == 0 ? t->ours : t->peer;
+    tss_channel *c = t->ends[who];
     uint8_t digest[32], signature[64];
     const uint8_t result[32] = {9};
     if (tss_channel_state_of(c) == TSS_CHANNEL_AGREED && t->parties[who] == NULL) {
-        t->parties[who] = plain_begin((uint32_t)who + 1);
+        t->parties[who] = plain_begin((uint32_t)who + 1, (uint16_t)t->n);
         must(tss_channel_attach(c, t->parties[who], t->now_ms) == TSS_OK, "no attach");
     }
     if (tss_channel_state_of(c) == TSS_CHANNEL_RESULT) {
@@ -184,30 +199,44 @@ static void advance(table *t, size_t who) {
     }
 }
 
-static void keep(table *t, const tss_frame *frame) {
+static void keep(table *t, size_t who, const tss_frame *frame) {
     if (t->frames_len < FRAMES_MAX && frame->data_len <= ROOM) {
         t->frames[t->frames_len].data = malloc(frame->data_len);
         must(t->frames[t->frames_len].data != NULL, "no memory");
         memcpy(t->frames[t->frames_len].data, frame->data, frame->data_len);
+        t->frames[t->frames_len].who = who;
         t->frames[t->frames_len++].len = frame->data_len;
     }
 }
 
-/* Seat 2 gets at once all that we send; what it sends is for the program to deliver. */
+/* The others get at once all that anybody sends; what they send us is for the program to deliver. */
 static void exchange(table *t) {
-    tss_frame frame;
-    while (tss_channel_outgoing(t->ours, &frame) == TSS_OK) {
-        must(frame.data_len <= TSS_CHANNEL_FRAME_MAX, "a frame too long");
-        (void)!tss_channel_receive(t->peer, frame.data, frame.data_len, t->now_ms);
-        advance(t, 1);
-    }
-    while (tss_channel_outgoing(t->peer, &frame) == TSS_OK) {
-        keep(t, &frame);
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (size_t from = 0; from < t->n; from++) {
+            tss_frame frame;
+            while (tss_channel_outgoing(t->ends[from], &frame) == TSS_OK) {
+                must(frame.data_len <= TSS_CHANNEL_FRAME_MAX, "a frame too long");
+                moved = true;
+                for (size_t to = 0; to < t->n; to++) {
+                    if (to == from || (frame.to != TSS_BROADCAST && frame.to != to + 1)) {
+                        continue;
+                    }
+                    if (to == 0) {
+                        keep(t, from, &frame);
+                    } else {
+                        (void)!tss_channel_receive(t->ends[to], frame.data, frame.data_len, t->now_ms);
+                        advance(t, to);
+                    }
+                }
+            }
+        }
     }
 }
 
 static void convicts(const table *t, const tss_channel_fault *fault) {
     must(fault->evidence[0] != NULL && fault->evidence[1] != NULL, "a conviction without evidence");
+    const size_t who = fault->culprits[0] - 1;
     for (size_t i = 0; i < 2; i++) {
         const span statement = {fault->evidence[i], fault->evidence_len[i]};
         const char *const tags[] = {CHANNEL_TAG_HELLO, CHANNEL_TAG_CONFIRM, CHANNEL_TAG_BROADCAST};
@@ -216,9 +245,10 @@ static void convicts(const table *t, const tss_channel_fault *fault) {
         bool genuine = false;
         must(statement_split(&body, &signature, statement), "evidence too short");
         for (size_t k = 0; k < 2; k++) {
-            genuine = genuine || identity_statement(statement, tags[k], t->ours->ceremony.members[1].identity33).len != 0;
+            genuine = genuine || identity_statement(statement, tags[k], t->ours->ceremony.members[who].identity33).len != 0;
         }
-        genuine = genuine || crypto_ed25519_verify(t->ours->members[1].ed25519_32, tags[2], body, signature);
+        genuine = genuine
+            || (t->n > 2 && crypto_ed25519_verify(t->ours->members[who].ed25519_32, tags[2], body, signature));
         must(genuine, "evidence that does not verify");
     }
 }
@@ -236,7 +266,8 @@ static void check(table *t) {
     must(state >= before, "went back");
     must(state != TSS_CHANNEL_FAILED || fault.reason != TSS_CHANNEL_NONE, "failed without a reason");
     must(fault.reason != TSS_CHANNEL_INTERNAL, "our own failure");
-    must(fault.culprits_len == 0 || (fault.culprits_len == 1 && fault.culprits[0] == 2), "the wrong seat is blamed");
+    must(fault.culprits_len == 0 || (fault.culprits_len == 1 && fault.culprits[0] >= 2 && fault.culprits[0] <= t->n),
+         "the wrong seat is blamed");
     must(memchr(fault.detail, 0, sizeof fault.detail) != NULL, "a detail without an end");
     for (const char *c = fault.detail; *c != '\0'; c++) {
         must(*c >= ' ' && *c <= '~', "a detail that is not printable");
@@ -270,8 +301,8 @@ static size_t edit(uint8_t *out, size_t len, reader *program) {
     return len;
 }
 
-/* Seat 2's key for the kind of statement that it is. */
-static void sign_again(table *t, uint8_t *frame, size_t len) {
+/* A seat's key for the kind of statement that it is. */
+static void sign_again(const table *t, size_t who, uint8_t *frame, size_t len) {
     if (len < CHANNEL_HEADER_LEN + CHANNEL_SIGNATURE_LEN) {
         return;
     }
@@ -282,19 +313,20 @@ static void sign_again(table *t, uint8_t *frame, size_t len) {
     const uint8_t kind = frame[1];
     if (kind == TSS_FRAME_HELLO || kind == TSS_FRAME_CONFIRM || kind == TSS_FRAME_ABORT) {
         must(crypto_tagged(digest, tag[kind], body), "digest");
-        sign(signature, 1, digest);
-    } else if ((kind == TSS_FRAME_READY || kind == TSS_FRAME_BROADCAST) && t->peer->keys != NULL && body.len < 2048) {
-        must(crypto_ed25519_sign(signature, t->peer->keys->ed25519_seed32, t->peer->members[1].ed25519_32, tag[kind], body), "ed25519");
+        sign(signature, who, digest);
+    } else if ((kind == TSS_FRAME_READY || kind == TSS_FRAME_BROADCAST) && t->n > 2 && t->ends[who]->keys != NULL && body.len < 2048) {
+        const tss_channel *c = t->ends[who];
+        must(crypto_ed25519_sign(signature, c->keys->ed25519_seed32, c->members[who].ed25519_32, tag[kind], body), "ed25519");
     }
 }
 
 /* Edit what is inside a sealed frame, and seal it again. */
-static size_t edit_inside(const table *t, uint8_t *frame, size_t len, reader *program) {
+static size_t edit_inside(const table *t, size_t who, uint8_t *frame, size_t len, reader *program) {
     static uint8_t inside[ROOM];
     if (frame[1] != TSS_FRAME_SEALED || len < FRAME_SEALED_HEADER_LEN + CRYPTO_TAG_LEN || t->ours->keys == NULL) {
         return edit(frame, len, program);
     }
-    const uint8_t *key = t->ours->keys->receive32[1];
+    const uint8_t *key = t->ours->keys->receive32[who];
     reader r = reader_open((span){frame, len});
     const frame_header header = frame_header_read(&r);
     if (!crypto_open(inside, key, header.sequence, (span){frame, FRAME_SEALED_HEADER_LEN}, r.left)) {
@@ -310,15 +342,17 @@ static size_t edit_inside(const table *t, uint8_t *frame, size_t len, reader *pr
     return FRAME_SEALED_HEADER_LEN + inside_len + CRYPTO_TAG_LEN;
 }
 
-/* A statement that seat 2 makes out of nothing: an abort, a confirmation of another result, a broadcast it never sent. */
-static size_t invent(const table *t, uint8_t *out, uint8_t what) {
+/* A statement that a seat makes out of nothing: an abort, a confirmation of another result, a broadcast it never sent. */
+static size_t invent(const table *t, size_t who, uint8_t *out, uint8_t what) {
     writer w = writer_open(out, ROOM);
     const uint8_t *session = t->ours->ceremony.session16;
     if (what % 3 == 0) {
-        const tss_abort notice = {.session16 = {7}, .seat = 2, .party_id = "user2-server", .reason = "test"};
+        tss_abort notice = {.session16 = {7}, .seat = (uint32_t)who + 1, .reason = "test"};
+        memcpy(notice.party_id, t->ours->ceremony.members[who].party_id, sizeof notice.party_id);
         abort_write(&w, &notice);
     } else if (what % 3 == 1) {
-        tss_confirmation c = {.kind = t->ours->ceremony.kind, .protocol = TSS_GG18_V2, .session16 = {7}, .seat = 2, .result = {what}};
+        tss_confirmation c = {.kind = t->ours->ceremony.kind, .protocol = TSS_GG18_V2, .session16 = {7}, .result = {what}};
+        c.seat = (uint32_t)who + 1;
         c.result_len = c.kind == TSS_SIGNING ? 64 : 32;
         if (c.kind == TSS_SIGNING && (what & 8) != 0) {
             memcpy(c.result, t->ours->signature64, 64);
@@ -328,7 +362,7 @@ static size_t invent(const table *t, uint8_t *out, uint8_t what) {
         confirmation_write(&w, &c);
     } else {
         const uint8_t hash[32] = {what};
-        broadcast_write(&w, session, 2, t->ours->transcript32, what & 3, hash);
+        broadcast_write(&w, session, (uint32_t)who + 1, t->ours->transcript32, what & 3, hash);
     }
     writer_bytes(&w, (span){(const uint8_t[CHANNEL_SIGNATURE_LEN]){0}, CHANNEL_SIGNATURE_LEN});
     return w.len;
@@ -353,9 +387,10 @@ static void step(table *t, reader *program) {
             const size_t which = (op >> 3 & 7) == 7 ? t->next % t->frames_len : (op >> 3 & 7) % t->frames_len;
             memcpy(room, t->frames[which].data, t->frames[which].len);
             len = t->frames[which].len;
-            len = (op & 7) == 2 ? edit(room, len, program) : edit_inside(t, room, len, program);
+            const size_t who = t->frames[which].who;
+            len = (op & 7) == 2 ? edit(room, len, program) : edit_inside(t, who, room, len, program);
             if ((op & 0x40) != 0 && (op & 7) == 2) {
-                sign_again(t, room, len);
+                sign_again(t, who, room, len);
             }
         }
         break;
@@ -366,15 +401,18 @@ static void step(table *t, reader *program) {
             memcpy(room, reader_take(program, len).at, len);
         }
         break;
-    case 5:
-        len = invent(t, room, op >> 3);
+    case 5: {
+        const size_t who = 1 + (op >> 7) % (t->n - 1);
+        len = invent(t, who, room, op >> 3 & 15);
         len = edit(room, len, program);
-        sign_again(t, room, len);
+        sign_again(t, who, room, len);
         break;
+    }
     case 6:
         t->now_ms += (uint64_t)(op >> 3) * 100;
-        tss_channel_tick(t->ours, t->now_ms);
-        tss_channel_tick(t->peer, t->now_ms);
+        for (size_t i = 0; i < t->n; i++) {
+            tss_channel_tick(t->ends[i], t->now_ms);
+        }
         break;
     default:
         if (op >> 3 == 1) {
@@ -409,16 +447,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     tss_usage before, after;
     tss_arena_usage(&before);
     tss_seeded_randomness(seed);
-    const tss_ceremony *ceremony = &terms[reader_u8(&program) & 1];
-    table t = {.ours = open_end(ceremony, 0), .peer = open_end(ceremony, 1), .state = TSS_CHANNEL_HELLO};
+    const tss_ceremony *ceremony = &terms[reader_u8(&program) & 3];
+    table t = {.n = ceremony->members_len, .state = TSS_CHANNEL_HELLO};
+    for (size_t i = 0; i < t.n; i++) {
+        t.ends[i] = open_end(ceremony, i);
+    }
+    t.ours = t.ends[0];
     exchange(&t);
     for (unsigned steps = 0; program.left.len > 0 && steps < 100; steps++) {
         step(&t, &program);
     }
-    tss_channel_free(t.ours);
-    tss_channel_free(t.peer);
-    tss_party_free(t.parties[0]);
-    tss_party_free(t.parties[1]);
+    for (size_t i = 0; i < t.n; i++) {
+        tss_channel_free(t.ends[i]);
+        tss_party_free(t.parties[i]);
+    }
     for (size_t i = 0; i < t.frames_len; i++) {
         free(t.frames[i].data);
     }

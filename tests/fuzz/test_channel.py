@@ -36,8 +36,8 @@ def build() -> Path:
 def seeds(folder: Path) -> None:
     """A whole ceremony of each kind; each frame edited, edited inside, or repeated; statements added."""
     folder.mkdir(exist_ok=True)
-    honest = bytes(8)
-    for kind in (0, 1):
+    for kind in range(4):
+        honest = bytes(8 if kind < 2 else 20)  # frames from each peer, of two and of three
         programs = {"honest": honest, "slow": b"\x06\x00" * 8 + honest}
         for at in range(7):
             which = 0x38  # the frame that is next

@@ -9,6 +9,7 @@
  *  - The network is the enemy: tss_channel_receive takes any bytes, drops what is not genuine, and counts it by its cause.
  *  - The channel steps the attached party itself. Plaintext goes from the arena of one process to that of another.
  *  - Identity keys (ECDSA P-256) live elsewhere, in an HSM: the channel hands out digests and takes signatures.
+ *  - Two parties sign nothing to each other but hellos, confirmations and notices: a broadcast with one receiver has no other version.
  *  - Time is an argument: now_ms counts milliseconds on any clock that never goes back; the latest told is the time.
  *
  * The life of a channel, in order (tss_channel_state):
@@ -71,7 +72,8 @@ typedef enum tss_channel_reason {
     TSS_CHANNEL_EQUIVOCATION = 3,   /* two signed statements where there may be one; both are the evidence */
     TSS_CHANNEL_READY_DIFFERS = 4,  /* the parties hold different hellos, and nobody could be convicted */
     TSS_CHANNEL_ECHO_DIFFERS = 5,   /* the parties hold different broadcasts, and nobody could be convicted */
-    TSS_CHANNEL_PAYLOAD = 6,        /* a frame with a good tag whose contents break the rules: its sender's doing */
+    TSS_CHANNEL_PAYLOAD = 6,        /* a frame with a good tag whose contents break the rules: its sender's doing. Between two parties
+                                     * also an echo that differs: there nobody else can have told another version */
     TSS_CHANNEL_PARTY = 7,          /* the party failed; `party` has its fault */
     TSS_CHANNEL_CONFIRMATION_DIFFERS = 8, /* results differ; evidence holds the peer's statement */
     TSS_CHANNEL_ABORTED = 9,        /* a peer's signed abort notice; culprits it names are in `hearsay` alone */
@@ -89,12 +91,12 @@ typedef enum tss_channel_drop {
     TSS_DROP_SEQUENCE = 5,   /* beyond the window, or beyond 2^32-1 */
     TSS_DROP_REPEAT = 6,     /* had it already */
     TSS_DROP_TAG = 7,        /* changed, or from another session, pair or direction */
-    TSS_DROP_SIGNATURE = 8,  /* a statement not signed by the key it needs */
+    TSS_DROP_SIGNATURE = 8,  /* a statement not signed by the key it needs; a ready only where its list differs */
     TSS_DROP_EARLY = 9,      /* before the hellos agree and more than is kept; it will be sent again */
     TSS_DROP_FULL = 10,      /* more than is held for one peer; it will be sent again */
     TSS_DROP_ACK = 11,       /* an ack too soon after the last, or for what was never sent */
     TSS_DROP_STATE = 12,     /* means nothing in this state */
-    TSS_DROP_TRANSCRIPT = 13,/* a broadcast shown, or a signature confirmed, that is not of this transcript */
+    TSS_DROP_TRANSCRIPT = 13,/* a broadcast shown, a signature confirmed, or between two parties a ready, that is not of this transcript */
     TSS_DROP_ABORT = 14,     /* an abort notice of a seat that has confirmed */
 } tss_channel_drop;
 #define TSS_DROPS 15
@@ -232,7 +234,7 @@ typedef enum tss_frame_kind {
     TSS_FRAME_ACK = 4,
     TSS_FRAME_CONFIRM = 5,
     TSS_FRAME_ABORT = 6,
-    TSS_FRAME_BROADCAST = 7, /* the signed statement about a broadcast, shown in a dispute */
+    TSS_FRAME_BROADCAST = 7, /* the signed statement about a broadcast, shown in a dispute; between two parties there is none */
 } tss_frame_kind;
 
 /** What a frame claims to be, unverified: for finding its channel. TSS_REFUSED: not a frame of this version. */

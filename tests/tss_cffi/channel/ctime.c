@@ -1,13 +1,13 @@
 /* Constant time of the channel, checked by valgrind: private keys are marked as undefined where they are drawn, and so are the messages
- * that the parties hand over; a branch or an address that depends on either is reported. Whole ceremonies of two, a signing and a keygen,
- * and one that is broken off: nothing may leak, or be left in the arena. */
+ * that the parties hand over; a branch or an address that depends on either is reported. Whole ceremonies of three, where broadcasts are
+ * signed, and of two, and one that is broken off: nothing may leak, or be left in the arena. */
 
 #include "tss.c"
 
 #include "mute.h"
 
-static tss_channel *ends[2];
-static tss_party *parties[2];
+static tss_channel *ends[SEATS_MAX];
+static tss_party *parties[SEATS_MAX];
 
 static void sign_for(size_t who, const uint8_t *digest32, tss_status (*take)(size_t who, const uint8_t *rs64)) {
     uint8_t rs64[64];
@@ -35,9 +35,15 @@ static void advance(size_t who) {
     static const uint8_t result32[32] = {9};
     uint8_t digest[32];
     if (tss_channel_state_of(ends[who]) == TSS_CHANNEL_AGREED) {
-        must_be_secret(ends[who]->keys->send32[1 - who]);
-        must_be_secret(ends[who]->keys->receive32[1 - who]);
-        must_be_secret(ends[who]->keys->ed25519_seed32);
+        for (size_t i = 0; i < terms.members_len; i++) {
+            if (i != who) {
+                must_be_secret(ends[who]->keys->send32[i]);
+                must_be_secret(ends[who]->keys->receive32[i]);
+            }
+        }
+        if (terms.members_len > 2) {
+            must_be_secret(ends[who]->keys->ed25519_seed32);
+        }
         parties[who] = mute_begin((uint32_t)who + 1);
         must(tss_channel_attach(ends[who], parties[who], 0) == TSS_OK);
     }
@@ -59,20 +65,26 @@ static size_t carry(size_t from) {
         must(changed != NULL);
         memcpy(changed, frame.data, frame.data_len);
         changed[frame.data_len - 1] ^= 1;
-        must(tss_channel_receive(ends[1 - from], changed, frame.data_len, 0) == TSS_NOTHING);
-        (void)!tss_channel_receive(ends[1 - from], frame.data, frame.data_len, 0);
-        advance(1 - from);
+        for (size_t to = 0; to < terms.members_len; to++) {
+            if (to != from && (frame.to == TSS_BROADCAST || frame.to == to + 1)) {
+                /* A ready that lists our hellos counts, whatever its signature. */
+                must(tss_channel_receive(ends[to], changed, frame.data_len, 0) == TSS_NOTHING || frame.data[1] == TSS_FRAME_READY);
+                (void)!tss_channel_receive(ends[to], frame.data, frame.data_len, 0);
+                advance(to);
+            }
+        }
         free(changed);
         moved++;
     }
     return moved;
 }
 
-static void run(tss_ceremony_kind kind, size_t stop_after) {
+static void run(tss_ceremony_kind kind, uint16_t n, size_t stop_after) {
     uint8_t digest[32];
     terms.kind = kind;
+    terms.members_len = n;
     terms.has_public = terms.has_digest = kind == TSS_SIGNING;
-    for (uint32_t i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         tss_ceremony own = terms;
         own.seat = i + 1;
         parties[i] = NULL;
@@ -81,9 +93,12 @@ static void run(tss_ceremony_kind kind, size_t stop_after) {
         sign_for(i, digest, start);
     }
     for (size_t moved = 1, all = 0; moved > 0 && all < stop_after; all += moved) {
-        moved = carry(0) + carry(1);
+        moved = 0;
+        for (size_t i = 0; i < n; i++) {
+            moved += carry(i);
+        }
     }
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < n; i++) {
         must(stop_after < SIZE_MAX || tss_channel_state_of(ends[i]) == TSS_CHANNEL_COMPLETE);
         tss_channel_free(ends[i]);
         tss_party_free(parties[i]);
@@ -93,9 +108,10 @@ static void run(tss_ceremony_kind kind, size_t stop_after) {
 int main(void) {
     must(tss_open((size_t)4 * 1024 * 1024) == TSS_OK);
     mute_open();
-    run(TSS_SIGNING, SIZE_MAX);
-    run(TSS_KEYGEN, SIZE_MAX);
-    run(TSS_KEYGEN, 9);
+    run(TSS_SIGNING, 3, SIZE_MAX);
+    run(TSS_SIGNING, 2, SIZE_MAX);
+    run(TSS_KEYGEN, 2, SIZE_MAX);
+    run(TSS_KEYGEN, 2, 9);
     mute_close();
     must(tss_close() == TSS_OK); /* nothing is left in the arena */
     return 0;

@@ -24,6 +24,10 @@ VERSION: Final = 1
 HELLO, READY, SEALED, ACK, CONFIRM, ABORT, BROADCAST = range(1, 8)
 KEYGEN, SIGNING, ROTATION = range(1, 4)
 TO_ALL, DIRECT = 1, 2
+TWO: Final = 2
+"""Parties between whom nothing is signed but by identity keys."""
+NO_KEY: Final = bytes(32)
+"""What stands in their hellos for an Ed25519 key."""
 
 HEADER: Final = 22
 SEALED_HEADER: Final = 35
@@ -197,7 +201,7 @@ def unseal(key: bytes, frame: bytes) -> bytes | None:
 
 
 class Payload(NamedTuple):
-    """What is inside a sealed frame. signature: of a broadcast, else empty."""
+    """What is inside a sealed frame. signature: of a broadcast between three or more, else empty."""
 
     round: int
     echo: list[bytes]
@@ -209,12 +213,12 @@ class Payload(NamedTuple):
         return struct.pack(">HB", self.round, len(self.echo)) + b"".join(self.echo) + self.signature + self.message
 
 
-def read_payload(data: bytes, class_: int) -> Payload:
-    """The reverse of `Payload.encoded`."""
+def read_payload(data: bytes, class_: int, parties: int) -> Payload:
+    """The reverse of `Payload.encoded`, in a ceremony of so many."""
     round_, count = struct.unpack_from(">HB", data)
     at = 3 + 32 * count
     echo = [data[3 + 32 * i : 35 + 32 * i] for i in range(count)]
-    signed = SIGNATURE if class_ == TO_ALL else 0
+    signed = SIGNATURE if class_ == TO_ALL and parties > TWO else 0
     return Payload(round_, echo, data[at : at + signed], data[at + signed :])
 
 
@@ -285,10 +289,17 @@ class Peer:
         """All, ascending."""
         return [seat for seat, _ in self.terms.committee]
 
+    @property
+    def signs(self) -> bool:
+        """Whether broadcasts and readies are signed: where somebody else could have been told otherwise."""
+        return len(self.terms.committee) > TWO
+
     def hello(self) -> bytes:
         """Our statement."""
         keys = self.ephemeral
-        return self.identity.state(hello_body(self.terms, self.seat, self.identity.public, keys.x25519, keys.ed25519))
+        return self.identity.state(
+            hello_body(self.terms, self.seat, self.identity.public, keys.x25519, keys.ed25519 if self.signs else NO_KEY)
+        )
 
     def meet(self, hellos: dict[int, bytes]) -> None:
         """All hellos are in."""
@@ -305,7 +316,8 @@ class Peer:
 
     def ready(self) -> bytes:
         """Our list of hellos."""
-        return self.ephemeral.state(ready_body(self.terms.session, self.seat, [sha256(body) for body in self.bodies()]))
+        body = ready_body(self.terms.session, self.seat, [sha256(hello) for hello in self.bodies()])
+        return self.ephemeral.state(body) if self.signs else body
 
     def keys_of(self, seat: int) -> tuple[bytes, bytes]:
         """X25519 and Ed25519 key in a seat's hello."""
@@ -341,7 +353,7 @@ class Peer:
         """A party's message as frames, by receiver."""
         if note.to is not None:
             return {note.to: self.frame(note.to, Payload(note.round, self.echo(note.round), b"", note.data), DIRECT)}
-        signature = self.signed_broadcast(note.round, note.data)[-SIGNATURE:]
+        signature = self.signed_broadcast(note.round, note.data)[-SIGNATURE:] if self.signs else b""
         self.broadcasts.setdefault(note.round, {})[self.seat] = sha256(note.data)
         payload = Payload(note.round, self.echo(note.round), signature, note.data)
         return {seat: self.frame(seat, payload, TO_ALL) for seat in self.seats if seat != self.seat}
@@ -353,12 +365,13 @@ class Peer:
         assert to == self.seat
         opened = unseal(self.key(sender, self.seat), frame)
         assert opened is not None, "tag"
-        payload = read_payload(opened, class_)
+        payload = read_payload(opened, class_, len(self.seats))
         assert not minds_echo or payload.echo == self.echo(payload.round), "echo"
         if class_ == TO_ALL:
             digest = sha256(payload.message)
             body = broadcast_body(self.terms.session, sender, self.transcript, payload.round, digest)
-            assert ephemeral_signed(body + payload.signature, self.keys_of(sender)[1]), "signature"
+            if self.signs:
+                assert ephemeral_signed(body + payload.signature, self.keys_of(sender)[1]), "signature"
             self.broadcasts.setdefault(payload.round, {})[sender] = digest
             self.signatures[payload.round, sender] = payload.signature
         return sender, class_, payload

@@ -81,7 +81,8 @@ DIFFERENT: Final[dict[str, tuple[Callable[[Terms], Terms], str, str]]] = {
 def hello_of(terms: Terms, seat: int = 2, keys: Mapping[str, bytes] | None = None, party_id: str = "") -> bytes:
     """A signed hello of a seat, with identity, x25519, ed25519 or party id of the attacker's choice."""
     own = ephemeral(f"{seat}")
-    stated = {"identity": identity(seat).public, "x25519": own.x25519, "ed25519": own.ed25519, **(keys or {})}
+    ed25519 = own.ed25519 if len(terms.committee) > wire.TWO else wire.NO_KEY
+    stated = {"identity": identity(seat).public, "x25519": own.x25519, "ed25519": ed25519, **(keys or {})}
     name = party_id or f"user{seat}-server"
     body = wire.hello_body(terms, seat, stated["identity"], stated["x25519"], stated["ed25519"], name)
     return identity(seat).state(body)
@@ -216,9 +217,10 @@ def test_an_x25519_key_of_low_order_convicts(point: str) -> None:
 
 @pytest.mark.parametrize("point", LOW_ED25519)
 def test_an_ed25519_key_of_low_order_convicts(point: str) -> None:
-    seat = Seat(signing_terms((1, 2)), 1)
+    seat = Seat(signing_terms(), 1)
     hello = hello_of(seat.terms, keys={"ed25519": bytes.fromhex(LOW_ED25519[point])})
     seat.channel.receive(hello, 0)
+    seat.channel.receive(hello_of(seat.terms, 3), 0)
     fault = fault_of(seat)
     assert (fault.reason, fault.culprits, fault.evidence) == ("ephemeral-key", (2,), (hello,))
     seat.close()
@@ -317,6 +319,86 @@ def test_ready_lists_that_differ_blame_nobody_without_proof() -> None:
         assert fault_of(table.seats[2]).by == 1
 
 
+def unsigned(statement: bytes) -> bytes:
+    """The statement with a bit of its signature changed."""
+    return statement[:-1] + bytes([statement[-1] ^ 1])
+
+
+def agreed_with(table: Table) -> tuple[Seat, Stranger]:
+    """Our seat 1, which waits for the readies of seat 2 (ours) and 3, and the stranger in seat 3."""
+    table.collect()
+    seat, stranger = table.seats[1], table.nodes[3]
+    assert isinstance(stranger, Stranger)
+    while table.flying:
+        _, to, frame = table.flying.popleft()
+        table.nodes[to].receive(frame, 0)
+    assert stranger.party is not None
+    assert seat.state is State.RUNNING
+    return seat, stranger
+
+
+def other_ready(stranger: Stranger) -> bytes:
+    """The stranger's ready with another hello of seat 2, signed."""
+    hashes = [wire.sha256(body) for body in stranger.peer.bodies()]
+    hashes[1] = bytes(32)
+    return stranger.peer.ephemeral.state(wire.ready_body(stranger.terms.session, stranger.seat, hashes))
+
+
+def test_a_ready_that_lists_our_hellos_is_taken_unchecked_and_proved_by_the_first_frame() -> None:
+    with Table(signing_terms(), {3: Stranger}) as table:
+        seat, stranger = agreed_with(table)
+        drops = seat.channel.drops()
+        seat.receive(unsigned(stranger.peer.ready()), 0)
+        assert (seat.channel.drops(), seat.channel.fault()) == (drops, None)
+        table.deliver()
+        assert table.states() == [COMPLETE, COMPLETE]
+
+
+def test_a_ready_that_lists_other_hellos_unsigned_opens_no_dispute() -> None:
+    with Table(signing_terms(), {3: Stranger}) as table:
+        seat, stranger = agreed_with(table)
+        seat.receive(unsigned(other_ready(stranger)), 0)
+        assert seat.channel.drops()["signature"] == 1
+        seat.receive(stranger.peer.ready(), 0)
+        table.deliver()
+        assert table.states() == [COMPLETE, COMPLETE]
+
+
+def test_a_forged_ready_does_not_hide_the_true_one_that_differs() -> None:
+    with Table(signing_terms(), {3: Stranger}) as table:
+        seat, stranger = agreed_with(table)
+        seat.receive(unsigned(stranger.peer.ready()), 0)
+        seat.receive(other_ready(stranger), 0)
+        seat.tick(0)
+        seat.tick(6000)
+        fault = fault_of(seat)
+        assert (fault.reason, fault.by, fault.culprits) == ("ready-differs", 3, ())
+
+
+def test_who_has_sealed_a_frame_holds_our_hellos_whatever_it_lists_later() -> None:
+    with Table(signing_terms(), {3: Stranger}) as table:
+        seat, stranger = agreed_with(table)
+        seat.receive(stranger.peer.ready(), 0)
+        for to, frame in stranger.outgoing():
+            if to == 1 and frame[1] == wire.SEALED:
+                seat.receive(frame, 0)
+        drops = seat.channel.drops().get("repeat", 0)
+        seat.receive(other_ready(stranger), 0)
+        assert seat.channel.drops()["repeat"] == drops + 1
+        assert seat.channel.fault() is None
+
+
+def test_hellos_are_repeated_until_a_frame_shows_that_they_came() -> None:
+    """A ready in the peer's name shows nothing: anybody can make it."""
+    with Table(signing_terms(), {3: Stranger}) as table:
+        seat, stranger = agreed_with(table)
+        seat.receive(unsigned(stranger.peer.ready()), 0)
+        seat.outgoing()
+        seat.tick(0)
+        seat.tick(1000)
+        assert {frame.to for frame in seat.channel.outgoing() if frame.data[1] == wire.HELLO} & {None, 3}
+
+
 # ---- Broadcasts and echoes ----
 
 
@@ -398,7 +480,7 @@ def test_an_echo_that_lies_blames_nobody(about: int) -> None:
 
 def test_a_forged_statement_about_a_broadcast_convicts_nobody() -> None:
     """Shown by whom it may: only the broadcaster's own key makes a second version."""
-    with Table(signing_terms((1, 2))) as table:
+    with Table(signing_terms()) as table:
         table.deliver()
         seat = table.seats[1]
         forged = wire.broadcast_body(table.terms.session, 2, seat.channel.transcript, 1, bytes(32))
@@ -429,7 +511,7 @@ def breaking(
             class_ = frames[1][34]
             opened = wire.unseal(self.peer.key(3, 1), frames[1])
             assert opened is not None
-            payload = change(wire.read_payload(opened, class_), self.peer)
+            payload = change(wire.read_payload(opened, class_, len(self.peer.seats)), self.peer)
             self.peer.sequences[1] -= 1
             return {**frames, 1: self.peer.frame(1, payload, class_)}
 
@@ -623,6 +705,141 @@ def test_a_second_broadcast_in_a_round_is_its_senders_doing() -> None:
         fault = fault_of(table.seats[1])
         assert (fault.reason, fault.culprits) == ("payload", (3,))
         assert fault.detail == "seat 3: a second broadcast in one round"
+
+
+# ---- Between two: nobody else could have been told otherwise, so nothing is signed but by identity keys ----
+
+
+def test_between_two_nothing_is_signed_but_by_identity_keys() -> None:
+    with Table(signing_terms((1, 2)), {2: Stranger}) as table:
+        stranger = table.nodes[2]
+        assert isinstance(stranger, Stranger)
+        said: list[bytes] = []
+        table.collect()
+        while table.flying:
+            sender, to, frame = table.flying.popleft()
+            said += [frame] if sender == 1 else []
+            table.nodes[to].receive(frame, 0)
+            table.collect()
+        assert table.states() == [COMPLETE]
+        (hello,), (ready,) = ([frame for frame in said if frame[1] == kind] for kind in (wire.HELLO, wire.READY))
+        at = hello.index(identity(1).public) + 33
+        assert hello[at + 32 : at + 64] == wire.NO_KEY
+        assert ready == wire.ready_body(table.terms.session, 1, [wire.sha256(body) for body in stranger.peer.bodies()])
+        sealed = [frame for frame in said if frame[1] == wire.SEALED]
+        assert {frame[34] for frame in sealed} == {wire.TO_ALL, wire.DIRECT}
+        for frame in sealed:
+            opened = wire.unseal(stranger.peer.key(1, 2), frame)
+            assert opened is not None
+            behind_the_echo = opened[3 + 32 * opened[2] :]
+            assert behind_the_echo[2:].startswith(b"type.googleapis.com/"), "the message, and no signature before it"
+
+
+def test_between_two_a_hello_with_an_ed25519_key_does_not_decode() -> None:
+    seat = Seat(signing_terms((1, 2)), 1)
+    seat.channel.receive(hello_of(seat.terms, keys={"ed25519": ephemeral("2").ed25519}), 0)
+    assert (fault_of(seat).reason, fault_of(seat).culprits) == ("hello-differs", ())
+    assert fault_of(seat).detail == "a signed hello that does not decode"
+    seat.close()
+
+
+def test_between_two_a_ready_that_lists_other_hellos_is_dropped_whoever_made_it() -> None:
+    """Each has its own hello and the one that the other's identity signed: there is no difference to be found out."""
+
+    class LiesFirst(Stranger):
+        def begin(self) -> None:
+            hellos = [self.hellos[1], self.hellos[2]]
+            for place in (0, 1):
+                hashes = [wire.sha256(hello[: -wire.SIGNATURE]) for hello in hellos]
+                hashes[place] = bytes(32)
+                self.out.append((1, wire.ready_body(self.terms.session, 2, hashes)))
+            super().begin()
+
+    with Table(signing_terms((1, 2)), {2: LiesFirst}) as table:
+        table.deliver()
+        assert table.seats[1].channel.drops()["transcript"] == 2
+        assert table.seats[1].channel.fault() is None
+        assert table.states() == [COMPLETE]
+
+
+def lying_echo_of_two(about: int, round_: int) -> type[Stranger]:
+    """Seat 2 of two claims that seat `about` broadcast something else in the round before."""
+
+    class LyingEcho(Stranger):
+        def said(self, note: wire.Note) -> dict[int, bytes]:
+            frames = super().said(note)
+            if note.round != round_:
+                return frames
+            echo = self.peer.echo(round_)
+            echo[about - 1] = wire.sha256(b"something else")
+            self.peer.sequences[1] -= 1
+            return {1: self.peer.frame(1, wire.Payload(round_, echo, b"", note.data), frames[1][34])}
+
+    return LyingEcho
+
+
+@pytest.mark.parametrize("about", [1, 2])
+@pytest.mark.parametrize("round_", [2, 8])
+def test_between_two_an_echo_that_lies_is_its_senders_doing(about: int, round_: int) -> None:
+    """What it got is what we sealed, and what it sent is what we opened: there is nothing to wait for."""
+    with Table(signing_terms((1, 2)), {2: lying_echo_of_two(about, round_)}) as table:
+        table.deliver()
+        seat = table.seats[1]
+        fault = fault_of(seat)
+        assert (fault.reason, fault.by, fault.culprits, fault.evidence) == ("payload", 2, (2,), ())
+        assert fault.detail == "seat 2: an echo of what was not broadcast"
+        assert seat.state is FAILED
+        assert seat.channel.progress().round == round_
+
+
+def test_between_two_an_echo_that_lies_in_the_last_round_waits_for_the_signature() -> None:
+    """As any fault of a peer's does there: the peer may have confirmed it."""
+
+    class KeepsIt(lying_echo_of_two(1, 9)):  # type: ignore[misc]
+        def confirmation(self) -> None:
+            return None
+
+    with Table(signing_terms((1, 2)), {2: lying_echo_of_two(1, 9)}) as table:
+        table.deliver()
+        assert table.states() == [COMPLETE]
+        assert (fault_of(table.seats[1]).reason, fault_of(table.seats[1]).culprits) == ("payload", (2,))
+    with Table(signing_terms((1, 2)), {2: KeepsIt}) as table:
+        table.deliver()
+        assert table.states() == [State.RUNNING]
+        table.wait(6000)
+        assert table.states() == [FAILED]
+        assert (fault_of(table.seats[1]).reason, fault_of(table.seats[1]).culprits) == ("payload", (2,))
+
+
+def test_between_two_no_broadcast_is_shown() -> None:
+    """A statement about one, in whatever key, means nothing there."""
+    with Table(signing_terms((1, 2))) as table:
+        table.deliver()
+        seat = table.seats[1]
+        body = wire.broadcast_body(table.terms.session, 2, seat.channel.transcript, 1, bytes(32))
+        seat.receive(ephemeral("2").state(body), 0)
+        assert seat.channel.drops() == {"state": 1}
+        assert seat.channel.fault() is None
+
+
+def test_between_two_a_signature_that_does_not_come_about_waits_for_the_peers() -> None:
+    """Nobody is named; in the last round the peer may hold it, and there is nothing to show in the meantime."""
+
+    class WrongShare(Stranger):
+        def said(self, note: wire.Note) -> dict[int, bytes]:
+            return super().said(note._replace(data=changed(note.data)) if note.round == 9 else note)
+
+        def confirmation(self) -> None:
+            return None
+
+    with Table(signing_terms((1, 2)), {2: WrongShare}) as table:
+        table.deliver()
+        assert table.states() == [State.RUNNING]
+        table.wait(4000)
+        assert wire.BROADCAST not in {frame[1] for _, _, frame in table.flying}
+        table.wait(2000)
+        assert table.states() == [FAILED]
+        assert (fault_of(table.seats[1]).reason, fault_of(table.seats[1]).culprits) == ("party", ())
 
 
 # ---- Confirmations ----

@@ -97,6 +97,8 @@ def test_every_byte_changed(waiting: Waiting) -> None:
             assert causes == ({"signature"} if frame[1] == wire.HELLO else {"version"})
         elif sealed and at >= wire.SEALED_HEADER:
             assert causes == {"tag"}
+        elif frame[1] == wire.READY and at >= len(frame) - 64:
+            assert causes == {"transcript"}, "between two it is not signed, and lists two hashes"
         elif frame[1] in wire.TAGS and at >= len(frame) - wire.SIGNATURE:
             assert causes == {"signature"}
     counts(waiting)
@@ -128,7 +130,7 @@ def test_of_another_session(waiting: Waiting) -> None:
         foreign = maker(other).frame
     assert refused(waiting, foreign) == {"session"}
     adapted = foreign[:2] + waiting.table.terms.session + foreign[18:]
-    assert refused(waiting, adapted) <= {"signature", "tag", "malformed"}
+    assert refused(waiting, adapted) <= {"signature", "tag", "malformed", "transcript"}
     counts(waiting)
 
 
@@ -277,7 +279,7 @@ def test_every_byte_of_an_ack_changed(three: Waiting) -> None:
 
 def test_every_byte_of_a_shown_broadcast_changed() -> None:
     """The one that is true convicts its sender of a second version; no change of it convicts anybody of anything."""
-    with Table(signing_terms((1, 2)), {2: Stranger}) as table:
+    with Table(signing_terms(), {2: Stranger, 3: Stranger}) as table:
         table.collect()
         seat, stranger = table.seats[1], table.nodes[2]
         assert isinstance(stranger, Stranger)

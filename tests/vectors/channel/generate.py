@@ -6,6 +6,7 @@ pyca/cryptography and shares no code with the C. Nothing is random: the same fil
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import struct
@@ -29,7 +30,8 @@ TERMS: Final = wire.Terms(
     public_key=GENERATOR,
     digest=hashlib.sha256(b"message").digest(),
 )
-SEATS: Final = [seat for seat, _ in TERMS.committee]
+TWO: Final = dataclasses.replace(TERMS, committee=[(1, "alice-server"), (4, "carol_4-hsm")])
+"""Between two nothing is signed but by identity keys."""
 
 
 def seed(seat: int) -> bytes:
@@ -42,16 +44,16 @@ def identity_secret(seat: int) -> int:
     return int.from_bytes(hashlib.sha256(b"channel vector, identity %d" % seat).digest()) % (wire.P256_ORDER - 1) + 1
 
 
-def peers() -> dict[int, wire.Peer]:
-    """The three seats, which have met."""
+def peers(terms: wire.Terms) -> dict[int, wire.Peer]:
+    """The seats, which have met."""
     made = {
         seat: wire.Peer(
-            TERMS,
+            terms,
             seat,
             wire.Identity(identity_secret(seat)),
             wire.Ephemeral(wire.sha256(seed(seat), bytes(8)), wire.sha256(seed(seat), (1).to_bytes(8))),
         )
-        for seat in SEATS
+        for seat, _ in terms.committee
     }
     hellos = {seat: peer.hello() for seat, peer in made.items()}
     for peer in made.values():
@@ -73,7 +75,7 @@ def frames(made: dict[int, wire.Peer]) -> list[dict[str, Any]]:
             if wire.TO_ALL in classes:
                 notes.append(wire.Note(None, round_, b"" if round_ == 3 else message(sender, round_, None)))
             if wire.DIRECT in classes:
-                notes += [wire.Note(to, round_, message(sender, round_, to)) for to in SEATS if to != sender]
+                notes += [wire.Note(to, round_, message(sender, round_, to)) for to in made if to != sender]
             for note in notes:
                 out += [
                     {
@@ -94,22 +96,22 @@ def frames(made: dict[int, wire.Peer]) -> list[dict[str, Any]]:
     return out
 
 
-def ceremony() -> dict[str, Any]:
+def ceremony(terms: wire.Terms) -> dict[str, Any]:
     """A whole ceremony from keys to confirmations."""
-    made = peers()
+    made = peers(terms)
     sent = frames(made)
     keygen = wire.Terms(
-        kind=wire.KEYGEN, protocol=2, session=TERMS.session, committee=TERMS.committee, threshold=TERMS.threshold
+        kind=wire.KEYGEN, protocol=2, session=terms.session, committee=terms.committee, threshold=terms.threshold
     )
     return {
         "origin": ORIGIN,
         "terms": {
-            "session": TERMS.session.hex(),
-            "committee": TERMS.committee,
-            "threshold": TERMS.threshold,
-            "generation": TERMS.generation,
-            "public_key": TERMS.public_key.hex(),
-            "digest": TERMS.digest.hex(),
+            "session": terms.session.hex(),
+            "committee": terms.committee,
+            "threshold": terms.threshold,
+            "generation": terms.generation,
+            "public_key": terms.public_key.hex(),
+            "digest": terms.digest.hex(),
         },
         "seats": [
             {
@@ -118,11 +120,11 @@ def ceremony() -> dict[str, Any]:
                 "identity_secret": f"{identity_secret(seat):064x}",
                 "identity": peer.identity.public.hex(),
                 "x25519": peer.ephemeral.x25519.hex(),
-                "ed25519": peer.ephemeral.ed25519.hex(),
+                "ed25519": (peer.ephemeral.ed25519 if peer.signs else wire.NO_KEY).hex(),
                 "hello": peer.hello().hex(),
                 "hello_digest": wire.digest_of(peer.hello()[: -wire.SIGNATURE]).hex(),
                 "ready": peer.ready().hex(),
-                "broadcast_of_round_1": peer.signed_broadcast(1, message(seat, 1, None)).hex(),
+                "broadcast_of_round_1": peer.signed_broadcast(1, message(seat, 1, None)).hex() if peer.signs else "",
                 "abort": peer.abort("test", (1, 4) if seat == 2 else ()).hex(),
                 "confirmation_of_a_keygen": peer.identity.state(
                     wire.confirmation_body(keygen, seat, peer.transcript, bytes(32), hashlib.sha256(b"share").digest())
@@ -131,14 +133,14 @@ def ceremony() -> dict[str, Any]:
             for seat, peer in made.items()
         ],
         "transcript": made[1].transcript.hex(),
-        "committee_digest": TERMS.committee_digest().hex(),
+        "committee_digest": terms.committee_digest().hex(),
         "frames": sent,
     }
 
 
 def refused() -> dict[str, Any]:
     """What seat 1 must drop when all hellos are in, or fail for: one frame each."""
-    made = peers()
+    made = peers(TERMS)
     sent = frames(made)
     first = next(e for e in sent if (e["from"], e["to"], e["round"]) == (2, 1, 1) and e["class"] == wire.DIRECT)
     frame = bytes.fromhex(first["frame"])
@@ -146,6 +148,8 @@ def refused() -> dict[str, Any]:
     digest = wire.digest_of(hello)
     other = wire.hello_body(TERMS, 2, made[2].identity.public, bytes(31) + b"\x09", made[2].ephemeral.ed25519)
     ready = made[2].ready()
+    hashes = [wire.sha256(body) for body in made[2].bodies()]
+    other_ready = made[2].ephemeral.state(wire.ready_body(TERMS.session, 2, [bytes(32), *hashes[1:]]))
     abort = wire.abort_body(TERMS.session, 2, "bob-with-dash-server", "test")
 
     def case(name: str, comment: str, data: bytes, drop: str = "", fault: str = "", **more: object) -> dict[str, Any]:
@@ -155,7 +159,7 @@ def refused() -> dict[str, Any]:
         "origin": ORIGIN,
         "cases": [
             case("genuine", "the frame that the others are made of", frame),
-            case("tag", "last bit of the tag flipped", frame[:-1] + bytes([frame[-1] ^ 1]), "tag"),
+            case("tag", "last bit of the tag flipped", flipped(frame), "tag"),
             case(
                 "ciphertext", "a bit of the ciphertext flipped", frame[:40] + bytes([frame[40] ^ 1]) + frame[41:], "tag"
             ),
@@ -180,7 +184,9 @@ def refused() -> dict[str, Any]:
                 "signature",
             ),
             case("hello-changed", "a second hello", made[2].identity.state(other), fault="equivocation", culprits=[2]),
-            case("ready-signature", "last bit flipped", ready[:-1] + bytes([ready[-1] ^ 1]), "signature"),
+            case("ready-signature", "lists our hellos: its signature is not looked at", flipped(ready)),
+            case("ready-other", "lists another hello of seat 1: a dispute, and no fault yet", other_ready),
+            case("ready-other-signature", "the same, last bit flipped", flipped(other_ready), "signature"),
             case("abort", "a notice", made[2].identity.state(abort), fault="aborted", culprits=[]),
             case(
                 "abort-high-s",
@@ -196,6 +202,11 @@ def refused() -> dict[str, Any]:
             ),
         ],
     }
+
+
+def flipped(data: bytes) -> bytes:
+    """Its last bit."""
+    return data[:-1] + bytes([data[-1] ^ 1])
 
 
 def turned(made: dict[int, wire.Peer]) -> bytes:
@@ -220,7 +231,7 @@ def backwards(made: dict[int, wire.Peer]) -> bytes:
 
 def main() -> None:
     """Write the files."""
-    for name, content in (("ceremony", ceremony()), ("refused", refused())):
+    for name, content in (("ceremony", ceremony(TERMS)), ("two", ceremony(TWO)), ("refused", refused())):
         (HERE / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -33,6 +33,7 @@ typedef struct channel_peer {
     channel_statement confirmation; /* the one that counts */
     channel_statement abort;
     window window;
+    bool heard;    /* a frame of its has opened: it holds the hellos that we hold */
     bool answered; /* ever; then last_answer_ms holds */
     uint64_t last_answer_ms;
     bool ack_due;
@@ -41,7 +42,7 @@ typedef struct channel_peer {
 /* In the arena. */
 typedef struct channel_keys {
     uint8_t x25519_private32[32];
-    uint8_t ed25519_seed32[32];
+    uint8_t ed25519_seed32[32]; /* zeros between two */
     uint8_t send32[TSS_PARTIES_MAX][32];
     uint8_t receive32[TSS_PARTIES_MAX][32];
 } channel_keys;

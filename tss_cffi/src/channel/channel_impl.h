@@ -41,6 +41,12 @@ static uint32_t seat_of(const tss_channel *c, size_t index) {
     return c->ceremony.members[index].seat;
 }
 
+/* Is there a third party, to whom somebody could have told another version? Between two nobody signs broadcasts or readies, and a
+ * difference is the peer's doing. docs/channel.md, "The argument", 8. */
+static bool has_witness(const tss_channel *c) {
+    return c->n > 2;
+}
+
 static tss_status dropped(tss_channel *c, tss_channel_drop cause) {
     c->drops[cause]++;
     return TSS_NOTHING;
@@ -230,7 +236,7 @@ static const echo_round *echo_of(const tss_channel *c, uint16_t round) {
 /* The signed broadcast that we hold of a seat; BROADCAST_LEN bytes of room; no bytes if there is none. */
 static span broadcast_of(const tss_channel *c, uint8_t *room, uint16_t round, size_t index) {
     const echo_round *echo = echo_of(c, round);
-    if (echo == NULL || (echo->present & bit(index)) == 0) {
+    if (!has_witness(c) || echo == NULL || (echo->present & bit(index)) == 0) {
         return (span){0};
     }
     writer w = writer_open(room, BROADCAST_LEN);
@@ -289,8 +295,8 @@ static bool send_sealed(tss_channel *c, size_t peer, const tss_message *message,
     return window_send(w, frame, len, message->round);
 }
 
-/* Sign our own broadcast and remember it as everybody else's. */
-static bool sign_broadcast(tss_channel *c, uint8_t *signature64, const tss_message *message) {
+/* Remember our own broadcast as everybody else's, and sign it where anybody may be shown it. */
+static bool note_broadcast(tss_channel *c, uint8_t *signature64, const tss_message *message) {
     echo_round *echo = &c->echoes[message->round - 1];
     uint8_t room[BROADCAST_BODY_LEN];
     writer w = writer_open(room, sizeof room);
@@ -300,6 +306,10 @@ static bool sign_broadcast(tss_channel *c, uint8_t *signature64, const tss_messa
     if (!crypto_sha256_secret(echo->hashes32[c->self], (span){message->data, message->data_len})) {
         return false;
     }
+    echo->present |= bit(c->self);
+    if (!has_witness(c)) {
+        return true;
+    }
     broadcast_write(
         &w, c->ceremony.session16, c->ceremony.seat, c->transcript32, message->round, echo->hashes32[c->self]);
     if (!crypto_ed25519_sign(
@@ -307,7 +317,6 @@ static bool sign_broadcast(tss_channel *c, uint8_t *signature64, const tss_messa
         return false;
     }
     memcpy(echo->signatures64[c->self], signature64, CHANNEL_SIGNATURE_LEN);
-    echo->present |= bit(c->self);
     return true;
 }
 
@@ -315,7 +324,7 @@ static bool send_message(tss_channel *c, const tss_message *message) {
     uint8_t prefix[FRAME_PREFIX_MAX];
     uint8_t signature64[CHANNEL_SIGNATURE_LEN];
     const bool broadcast = message->class_ == TSS_CLASS_BROADCAST;
-    if (message->round < 1 || message->round > c->rounds || (broadcast && !sign_broadcast(c, signature64, message))) {
+    if (message->round < 1 || message->round > c->rounds || (broadcast && !note_broadcast(c, signature64, message))) {
         return false;
     }
     span echo = {0};
@@ -323,7 +332,7 @@ static bool send_message(tss_channel *c, const tss_message *message) {
         echo = (span){c->echoes[message->round - 2].hashes32[0], 32 * c->n};
     }
     writer w = writer_open(prefix, sizeof prefix);
-    frame_prefix_write(&w, message->round, echo, broadcast ? signature64 : NULL);
+    frame_prefix_write(&w, message->round, echo, broadcast && has_witness(c) ? signature64 : NULL);
     const size_t only = broadcast ? SIZE_MAX : ceremony_index(&c->ceremony, message->to);
     if (!broadcast && (only == SIZE_MAX || only == c->self)) {
         return false;
@@ -350,7 +359,7 @@ static void fail_party(tss_channel *c) {
         fail(c, &fault);
         return;
     }
-    if (fault.culprits_len != 0) {
+    if (fault.culprits_len != 0 || !has_witness(c)) {
         fail_peer(c, &fault);
         return;
     }
@@ -390,12 +399,17 @@ static bool party_drain(tss_channel *c) {
     return state == TSS_WANTS;
 }
 
-/* Does the peer hold the broadcasts of the round before that we hold? False: a dispute is open. */
+/* Does the peer hold the broadcasts of the round before that we hold? False: failed, or a dispute is open. */
 static bool echo_agrees(tss_channel *c, size_t peer, const frame_payload *payload) {
     reader r = reader_open(payload->echo);
     for (size_t i = 0; i < payload->echo_len; i++) {
         const span theirs = reader_take(&r, 32);
         if (!span_equal_var(theirs, (span){c->echoes[payload->round - 2].hashes32[i], 32})) {
+            if (!has_witness(c)) {
+                /* Its copies are what we sealed, and ours what it sealed: it knows better. */
+                fail_payload(c, peer, "an echo of what was not broadcast");
+                return false;
+            }
             tss_channel_fault fault = fault_of(TSS_CHANNEL_ECHO_DIFFERS, seat_of(c, peer));
             detail_write(fault.detail, "round %u: seats %u and %u hold different broadcasts of seat %u",
                          payload->round - 1u, c->ceremony.seat, seat_of(c, peer), seat_of(c, i));
@@ -407,7 +421,7 @@ static bool echo_agrees(tss_channel *c, size_t peer, const frame_payload *payloa
     return true;
 }
 
-/* Remember a broadcast and its signature. False: failed. */
+/* Remember a broadcast, and its signature if it has one. False: failed. */
 static bool take_broadcast(tss_channel *c, size_t peer, const frame_payload *payload) {
     echo_round *echo = &c->echoes[payload->round - 1];
     if ((echo->present & bit(peer)) != 0) {
@@ -418,7 +432,9 @@ static bool take_broadcast(tss_channel *c, size_t peer, const frame_payload *pay
         fail_internal(c, "a broadcast could not be hashed");
         return false;
     }
-    memcpy(echo->signatures64[peer], payload->signature64, CHANNEL_SIGNATURE_LEN);
+    if (payload->signature64 != NULL) {
+        memcpy(echo->signatures64[peer], payload->signature64, CHANNEL_SIGNATURE_LEN);
+    }
     echo->present |= bit(peer);
     return true;
 }
@@ -445,7 +461,7 @@ static void deliver_payload(tss_channel *c, size_t peer, uint8_t class_, const f
 
 static void deliver_opened(tss_channel *c, size_t peer, uint8_t class_, span opened) {
     frame_payload payload;
-    if (frame_payload_read(&payload, opened, class_)) {
+    if (frame_payload_read(&payload, opened, class_ == TSS_CLASS_BROADCAST && has_witness(c))) {
         deliver_payload(c, peer, class_, &payload);
     } else {
         fail_payload(c, peer, "a payload of no known layout");
@@ -538,7 +554,7 @@ static bool ephemeral_keys_distinct(tss_channel *c) {
     for (size_t i = 0; i < c->n; i++) {
         for (size_t j = 0; j < i; j++) {
             if (memcmp(c->members[i].x25519_32, c->members[j].x25519_32, 32) == 0
-                || memcmp(c->members[i].ed25519_32, c->members[j].ed25519_32, 32) == 0) {
+                || (has_witness(c) && memcmp(c->members[i].ed25519_32, c->members[j].ed25519_32, 32) == 0)) {
                 tss_channel_fault fault = fault_of(TSS_CHANNEL_EPHEMERAL_KEY, 0);
                 detail_write(
                     fault.detail, "seats %u and %u have the same ephemeral key", seat_of(c, j), seat_of(c, i));
@@ -562,7 +578,7 @@ static bool keys_agree(tss_channel *c) {
     for (size_t i = 0; i < c->n; i++) {
         crypto_agreement outcome = CRYPTO_AGREED;
         if (i != c->self) {
-            outcome = crypto_ed25519_is_small(c->members[i].ed25519_32)
+            outcome = has_witness(c) && crypto_ed25519_is_small(c->members[i].ed25519_32)
                 ? CRYPTO_LOW_ORDER
                 : crypto_agree(c->keys->send32[i], c->keys->receive32[i], c->keys->x25519_private32,
                                c->members[c->self].x25519_32, c->members[i].x25519_32, c->transcript32, c->ceremony.seat, seat_of(c, i));
@@ -585,12 +601,14 @@ static bool ready_send(tss_channel *c) {
     uint8_t room[CHANNEL_HEADER_LEN + 2 + 32 * TSS_PARTIES_MAX + CHANNEL_SIGNATURE_LEN];
     writer w = writer_open(room, sizeof room);
     ready_write(&w, &c->ceremony, (const uint8_t(*)[32])c->hello_hashes32);
-    uint8_t signature64[CHANNEL_SIGNATURE_LEN];
-    if (!crypto_ed25519_sign(
-            signature64, c->keys->ed25519_seed32, c->members[c->self].ed25519_32, CHANNEL_TAG_READY, (span){room, w.len})) {
-        return false;
+    if (has_witness(c)) {
+        uint8_t signature64[CHANNEL_SIGNATURE_LEN];
+        if (!crypto_ed25519_sign(signature64, c->keys->ed25519_seed32, c->members[c->self].ed25519_32, CHANNEL_TAG_READY,
+                                 (span){room, w.len})) {
+            return false;
+        }
+        writer_bytes(&w, (span){signature64, sizeof signature64});
     }
-    writer_bytes(&w, (span){signature64, sizeof signature64});
     for (size_t i = 0; i < c->n; i++) {
         if (i != c->self) {
             channel_statement copy = {0};
@@ -695,36 +713,49 @@ static bool receive_without_keys(tss_channel *c, size_t from, span frame, tss_st
     return false;
 }
 
+/* A ready that lists another hello of a seat than we hold. Here its signature matters, so here it is checked: a list that is ours says
+ * nothing that a stranger could not say, and the peer's first frame proves. docs/channel.md, "The argument", 7. */
+static tss_status receive_other_ready(tss_channel *c, size_t from, size_t subject, span body, const uint8_t *signature64) {
+    const channel_peer *peer = &c->members[from];
+    if (peer->heard) {
+        return dropped(c, TSS_DROP_REPEAT); /* it sealed under T: it holds our hellos */
+    }
+    if (!has_witness(c)) {
+        return dropped(c, TSS_DROP_TRANSCRIPT);
+    }
+    if (!crypto_ed25519_verify(peer->ed25519_32, CHANNEL_TAG_READY, body, signature64)) {
+        return dropped(c, TSS_DROP_SIGNATURE);
+    }
+    tss_channel_fault fault = fault_of(TSS_CHANNEL_READY_DIFFERS, seat_of(c, from));
+    detail_write(fault.detail, "seats %u and %u hold different hellos of seat %u", c->ceremony.seat, seat_of(c, from),
+                 seat_of(c, subject));
+    const channel_statement *hello = &c->members[subject].hello;
+    dispute(c, &fault);
+    show(c, (span){hello->data, hello->len});
+    return counted(c);
+}
+
 static tss_status receive_ready(tss_channel *c, size_t from, span frame) {
     channel_peer *peer = &c->members[from];
     channel_header header;
     uint8_t hashes[TSS_PARTIES_MAX][32];
-    span body;
-    const uint8_t *signature64;
+    span body = frame;
+    const uint8_t *signature64 = NULL;
     tss_status status;
-    if (frame.len > HELLO_LEN_MAX || !statement_split(&body, &signature64, frame)
+    if (frame.len > HELLO_LEN_MAX || (has_witness(c) && !statement_split(&body, &signature64, frame))
         || !ready_read(&header, hashes, c->n, body)) {
         return dropped(c, TSS_DROP_MALFORMED);
     }
     if (receive_without_keys(c, from, frame, &status)) {
         return status;
     }
-    if (peer->window.next != 0) {
-        return dropped(c, TSS_DROP_REPEAT);
-    }
-    if (!crypto_ed25519_verify(peer->ed25519_32, CHANNEL_TAG_READY, body, signature64)) {
-        return dropped(c, TSS_DROP_SIGNATURE);
-    }
     for (size_t i = 0; i < c->n; i++) {
         if (memcmp(hashes[i], c->hello_hashes32[i], 32) != 0) {
-            tss_channel_fault fault = fault_of(TSS_CHANNEL_READY_DIFFERS, seat_of(c, from));
-            detail_write(fault.detail, "seats %u and %u hold different hellos of seat %u", c->ceremony.seat,
-                         seat_of(c, from), seat_of(c, i));
-            const channel_statement *hello = &c->members[i].hello;
-            dispute(c, &fault);
-            show(c, (span){hello->data, hello->len});
-            return counted(c);
+            return receive_other_ready(c, from, i, body, signature64);
         }
+    }
+    if (peer->window.next != 0) {
+        return dropped(c, TSS_DROP_REPEAT);
     }
     window_begin(&peer->window);
     pump(c);
@@ -766,6 +797,7 @@ static tss_status receive_sealed(tss_channel *c, size_t from, span frame) {
         secret_free(opened);
         return dropped(c, TSS_DROP_TAG);
     }
+    c->members[from].heard = true;
     reader first = reader_open(inside);
     uint16_t round = reader_u16(&first);
     DECLASSIFY(&round, sizeof round); /* whom a party waits for is visible from outside */
@@ -1060,8 +1092,8 @@ static void clock_set(tss_channel *c, uint64_t now_ms) {
 static void hello_again(tss_channel *c) {
     c->last_hello_ms = c->now_ms;
     for (size_t i = 0; i < c->n; i++) {
-        /* A peer's ready shows that it has ours. */
-        if (i != c->self && c->members[i].window.next == 0) {
+        /* A peer's first frame shows that it has ours. A ready does not: anybody can make one that lists what we all hold. */
+        if (i != c->self && !c->members[i].heard) {
             c->members[c->self].hello.due |= bit(i);
         }
     }
@@ -1149,9 +1181,8 @@ static bool own_hello_make(tss_channel *c) {
 /* keys are in place: the private halves of our ephemeral keys. */
 static bool channel_prepare(tss_channel *c) {
     channel_peer *self = &c->members[c->self];
-    return crypto_public_keys(
-               self->x25519_32, self->ed25519_32, c->keys->x25519_private32, c->keys->ed25519_seed32)
-        && committee_digest(c->committee32, &c->ceremony) && own_hello_make(c);
+    return crypto_x25519_public(self->x25519_32, c->keys->x25519_private32)
+        && (!has_witness(c) || crypto_ed25519_public(self->ed25519_32, c->keys->ed25519_seed32)) && committee_digest(c->committee32, &c->ceremony) && own_hello_make(c);
 }
 
 static tss_channel *channel_new(const tss_ceremony *ceremony) {
@@ -1170,9 +1201,11 @@ static tss_channel *channel_new(const tss_ceremony *ceremony) {
         return NULL;
     }
     random_bytes(c->keys->x25519_private32, sizeof c->keys->x25519_private32);
-    random_bytes(c->keys->ed25519_seed32, sizeof c->keys->ed25519_seed32);
     CLASSIFY(c->keys->x25519_private32, sizeof c->keys->x25519_private32);
-    CLASSIFY(c->keys->ed25519_seed32, sizeof c->keys->ed25519_seed32);
+    if (has_witness(c)) {
+        random_bytes(c->keys->ed25519_seed32, sizeof c->keys->ed25519_seed32);
+        CLASSIFY(c->keys->ed25519_seed32, sizeof c->keys->ed25519_seed32);
+    }
     return c;
 }
 

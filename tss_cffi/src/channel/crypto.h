@@ -45,13 +45,9 @@ INTERNAL bool crypto_ed25519_is_small(const uint8_t *public32);
 
 /* ---- SECRET: keys and plaintext lie in the arena, and so does all that libcrypto makes of them ---- */
 
-/** A fresh X25519 and a fresh Ed25519 key. SECRET: x25519_private32, ed25519_seed32. */
-INTERNAL MUST_USE bool crypto_make_keys(
-    uint8_t *x25519_private32, uint8_t *x25519_public32, uint8_t *ed25519_seed32, uint8_t *ed25519_public32);
-
 /** The public keys of given private ones. */
-INTERNAL MUST_USE bool crypto_public_keys(
-    uint8_t *x25519_public32, uint8_t *ed25519_public32, const uint8_t *x25519_private32, const uint8_t *ed25519_seed32);
+INTERNAL MUST_USE bool crypto_x25519_public(uint8_t *public32, const uint8_t *private32);
+INTERNAL MUST_USE bool crypto_ed25519_public(uint8_t *public32, const uint8_t *seed32);
 
 typedef enum crypto_agreement { CRYPTO_AGREED, CRYPTO_LOW_ORDER, CRYPTO_BROKEN } crypto_agreement;
 

@@ -227,43 +227,30 @@ INTERNAL bool crypto_ed25519_is_small(const uint8_t *public32) {
 
 /* ---- Secret ---- */
 
-typedef struct crypto_keys_work {
-    const uint8_t *x25519_private32;
-    const uint8_t *ed25519_seed32;
-    uint8_t *x25519_public32;
-    uint8_t *ed25519_public32;
+typedef struct crypto_public_work {
+    uint8_t *public32;
+    const char *algorithm;
+    const uint8_t *private32;
     bool ok;
-} crypto_keys_work;
+} crypto_public_work;
 
-static bool crypto_public_of(uint8_t *public32, const char *algorithm, const uint8_t *private32) {
+static void crypto_public_inside(void *work) {
+    crypto_public_work *w = work;
     size_t len = 32;
-    EVP_PKEY *key = EVP_PKEY_new_raw_private_key_ex(NULL, algorithm, NULL, private32, 32);
-    const bool ok = key != NULL && EVP_PKEY_get_raw_public_key(key, public32, &len) == 1 && len == 32;
+    EVP_PKEY *key = EVP_PKEY_new_raw_private_key_ex(NULL, w->algorithm, NULL, w->private32, 32);
+    w->ok = key != NULL && EVP_PKEY_get_raw_public_key(key, w->public32, &len) == 1 && len == 32;
     EVP_PKEY_free(key);
-    return ok;
+    DECLASSIFY(w->public32, 32); /* it is the public key */
 }
 
-static void crypto_public_keys_inside(void *work) {
-    crypto_keys_work *w = work;
-    w->ok = crypto_public_of(w->x25519_public32, "X25519", w->x25519_private32)
-        && crypto_public_of(w->ed25519_public32, "ED25519", w->ed25519_seed32);
-    DECLASSIFY(w->x25519_public32, 32); /* they are the public keys */
-    DECLASSIFY(w->ed25519_public32, 32);
+INTERNAL bool crypto_x25519_public(uint8_t *public32, const uint8_t *private32) {
+    crypto_public_work work = {public32, "X25519", private32, false};
+    return crypto_secretly(crypto_public_inside, &work) && work.ok;
 }
 
-INTERNAL bool crypto_public_keys(
-    uint8_t *x25519_public32, uint8_t *ed25519_public32, const uint8_t *x25519_private32, const uint8_t *ed25519_seed32) {
-    crypto_keys_work work = {x25519_private32, ed25519_seed32, x25519_public32, ed25519_public32, false};
-    return crypto_secretly(crypto_public_keys_inside, &work) && work.ok;
-}
-
-INTERNAL bool crypto_make_keys(
-    uint8_t *x25519_private32, uint8_t *x25519_public32, uint8_t *ed25519_seed32, uint8_t *ed25519_public32) {
-    random_bytes(x25519_private32, 32);
-    random_bytes(ed25519_seed32, 32);
-    CLASSIFY(x25519_private32, 32);
-    CLASSIFY(ed25519_seed32, 32);
-    return crypto_public_keys(x25519_public32, ed25519_public32, x25519_private32, ed25519_seed32);
+INTERNAL bool crypto_ed25519_public(uint8_t *public32, const uint8_t *seed32) {
+    crypto_public_work work = {public32, "ED25519", seed32, false};
+    return crypto_secretly(crypto_public_inside, &work) && work.ok;
 }
 
 /* With the public half at hand libcrypto need not compute it, which costs as much as using the key. */
@@ -475,8 +462,10 @@ INTERNAL bool crypto_warm_up(void) {
     uint8_t public_keys[2][32];
     uint8_t keys[2][32];
     uint8_t room[64 + CRYPTO_TAG_LEN];
-    crypto_keys_work make = {worthless, worthless, public_keys[0], public_keys[1], false};
-    crypto_public_keys_inside(&make);
+    crypto_public_work exchange = {public_keys[0], "X25519", worthless, false};
+    crypto_public_inside(&exchange);
+    crypto_public_work signing = {public_keys[1], "ED25519", worthless, false};
+    crypto_public_inside(&signing);
     crypto_agree_work agree = {
         keys[0], keys[1], worthless, public_keys[0], public_keys[0], worthless, 1, 2, CRYPTO_BROKEN};
     crypto_agree_inside(&agree);
@@ -489,7 +478,7 @@ INTERNAL bool crypto_warm_up(void) {
     uint8_t opened[64];
     crypto_aead_work open = {.out = opened, .key32 = worthless, .input = {{room, 64}}, .tag16 = room + 64};
     crypto_open_inside(&open);
-    const bool ok = make.ok && agree.outcome == CRYPTO_AGREED && sign.ok && hash.ok && seal.ok && open.ok;
+    const bool ok = exchange.ok && signing.ok && agree.outcome == CRYPTO_AGREED && sign.ok && hash.ok && seal.ok && open.ok;
     open.tag16 = room; /* a failure, too, allocates: its error strings */
     crypto_open_inside(&open);
     return ok && !open.ok;

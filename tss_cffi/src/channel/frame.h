@@ -23,7 +23,7 @@ typedef struct frame_payload {
     uint16_t round;
     uint8_t echo_len; /* hashes: 0, or one for each seat */
     span echo;
-    const uint8_t *signature64; /* NULL in a direct message */
+    const uint8_t *signature64; /* of a broadcast between three or more, else NULL */
     span message;
 } frame_payload;
 
@@ -33,9 +33,9 @@ INTERNAL void frame_header_write(
 /** Reads the header and leaves r at what follows it. */
 INTERNAL frame_header frame_header_read(reader *r);
 
-/** signature64 is NULL in a direct message. */
+/** signature64 is NULL where there is none. */
 INTERNAL void frame_prefix_write(writer *w, uint16_t round, span echo, const uint8_t *signature64);
-INTERNAL MUST_USE bool frame_payload_read(frame_payload *payload, span opened, uint8_t class_);
+INTERNAL MUST_USE bool frame_payload_read(frame_payload *payload, span opened, bool is_signed);
 
 INTERNAL void ack_write(writer *w, const uint8_t *session16, uint32_t from, uint32_t to, uint64_t next);
 

@@ -30,14 +30,14 @@ INTERNAL void frame_prefix_write(writer *w, uint16_t round, span echo, const uin
     }
 }
 
-INTERNAL bool frame_payload_read(frame_payload *payload, span opened, uint8_t class_) {
+INTERNAL bool frame_payload_read(frame_payload *payload, span opened, bool is_signed) {
     /* All but the message is the same for all parties, or says what their frames show. */
     DECLASSIFY(opened.at, opened.len < 3 ? opened.len : 3);
     reader r = reader_open(opened);
     payload->round = reader_u16(&r);
     payload->echo_len = reader_u8(&r);
     payload->echo = reader_take(&r, (size_t)32 * payload->echo_len);
-    payload->signature64 = class_ == TSS_CLASS_BROADCAST ? reader_take(&r, CHANNEL_SIGNATURE_LEN).at : NULL;
+    payload->signature64 = is_signed ? reader_take(&r, CHANNEL_SIGNATURE_LEN).at : NULL;
     payload->message = r.left;
     DECLASSIFY(opened.at, opened.len - payload->message.len);
     return r.ok && payload->message.len <= TSS_MESSAGE_MAX;

@@ -5,7 +5,7 @@
 #include "encoding.h"
 
 /* The hello states a whole ceremony and brings the sender's ephemeral keys, under its identity's signature; `ready` lists the hellos
- * that its sender holds, under its ephemeral signature. Both in clear. docs/channel.md, "Hello" and "Ready". */
+ * that its sender holds, under its ephemeral signature (between two, under none). Both in clear. docs/channel.md, "Hello" and "Ready". */
 
 #define HELLO_LEN_MAX ((size_t)8 * 1024)
 
@@ -17,7 +17,7 @@ typedef struct channel_hello {
     span party_id;
     span identity;
     span x25519;
-    span ed25519;
+    span ed25519; /* zeros in a committee of two */
     uint16_t committee_len; /* 2..TSS_PARTIES_MAX */
     uint32_t seats[TSS_PARTIES_MAX];
     span party_ids[TSS_PARTIES_MAX];

@@ -109,6 +109,7 @@ INTERNAL void hello_write(writer *w, const tss_ceremony *ceremony, const uint8_t
 }
 
 INTERNAL bool hello_read(channel_hello *hello, span body) {
+    static const uint8_t none32[32] = {0};
     reader r = reader_open(body);
     *hello = (channel_hello){.header = reader_header(&r), .kind = reader_u8(&r), .protocol = reader_u8(&r)};
     hello->party_id = reader_string(&r, TSS_PARTY_ID_MAX);
@@ -119,7 +120,9 @@ INTERNAL bool hello_read(channel_hello *hello, span body) {
     if (hello->committee_len < 2 || hello->committee_len > TSS_PARTIES_MAX) {
         return false;
     }
-    bool valid = party_id_is_valid(hello->party_id);
+    /* Two sign nothing with it. */
+    const bool has_ed25519 = !span_equal_var(hello->ed25519, (span){none32, sizeof none32});
+    bool valid = party_id_is_valid(hello->party_id) && (hello->committee_len > 2 || !has_ed25519);
     for (size_t i = 0; i < hello->committee_len; i++) {
         hello->seats[i] = reader_u32(&r);
         hello->party_ids[i] = reader_string(&r, TSS_PARTY_ID_MAX);
