@@ -329,14 +329,14 @@ static size_t edit_inside(const table *t, size_t who, uint8_t *frame, size_t len
     const uint8_t *key = t->ours->keys->receive32[who];
     reader r = reader_open((span){frame, len});
     const frame_header header = frame_header_read(&r);
-    if (!crypto_open(inside, key, header.sequence, (span){frame, FRAME_SEALED_HEADER_LEN}, r.left)) {
+    if (!crypto_open(&t->ours->tools, inside, key, header.sequence, (span){frame, FRAME_SEALED_HEADER_LEN}, r.left)) {
         return len;
     }
     const size_t inside_len = edit(inside, r.left.len - CRYPTO_TAG_LEN, program);
     if (FRAME_SEALED_HEADER_LEN + inside_len + CRYPTO_TAG_LEN > ROOM) {
         return len;
     }
-    must(crypto_seal(frame + FRAME_SEALED_HEADER_LEN, key, header.sequence, (span){frame, FRAME_SEALED_HEADER_LEN},
+    must(crypto_seal(&t->ours->tools, frame + FRAME_SEALED_HEADER_LEN, key, header.sequence, (span){frame, FRAME_SEALED_HEADER_LEN},
                      (span){inside, inside_len}, (span){inside, 0}),
          "seal");
     return FRAME_SEALED_HEADER_LEN + inside_len + CRYPTO_TAG_LEN;

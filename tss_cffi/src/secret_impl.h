@@ -4,6 +4,7 @@
 #include "secret.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -105,8 +106,19 @@ static void secret_unlock(void) {
     (void)pthread_mutex_unlock(&secret_arena.lock);
 }
 
+/* Its first byte and the one behind its last, for secret_owns, which libcrypto's every free asks: without the lock, since nobody can have
+ * a block of an arena that is being made or unmapped. */
+static _Atomic uintptr_t secret_first = 0;
+static _Atomic uintptr_t secret_end = 0;
+
+static void secret_bounds(const uint8_t *base, size_t len) {
+    secret_first = (uintptr_t)base;
+    secret_end = (uintptr_t)base + len;
+}
+
 /* The arena is not mapped in a forked child: there, forget it. */
 static void secret_forget(void) {
+    secret_bounds(NULL, 0);
     const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
     memset(&secret_arena, 0, sizeof secret_arena);
     secret_arena.lock = fresh;
@@ -131,6 +143,7 @@ static bool secret_map(size_t len, size_t page, uint64_t canary) {
     secret_arena.peak = 0;
     secret_arena.canary = canary;
     secret_arena.idle = NULL;
+    secret_bounds(base, len);
     *(secret_block *)(void *)base = (secret_block){.len = len};
     return true;
 }
@@ -247,11 +260,9 @@ INTERNAL void secret_free(void *block) {
 }
 
 INTERNAL bool secret_owns(const void *data) {
-    secret_lock();
-    const uint8_t *at = data;
-    const bool owns = secret_arena.map != NULL && at >= secret_arena.base && at < secret_arena.base + secret_arena.len;
-    secret_unlock();
-    return owns;
+    const uintptr_t at = (uintptr_t)data;
+    return at >= atomic_load_explicit(&secret_first, memory_order_relaxed)
+        && at < atomic_load_explicit(&secret_end, memory_order_relaxed);
 }
 
 INTERNAL void secret_usage(size_t *capacity, size_t *used, size_t *peak) {
@@ -284,6 +295,7 @@ INTERNAL bool secret_close(void) {
         if (secret_arena.used == 0) {
             secret_wipe(secret_arena.base, secret_arena.len);
             (void)munmap(secret_arena.map, secret_arena.len + 2 * secret_arena.page);
+            secret_bounds(NULL, 0);
             secret_arena.map = NULL;
             secret_arena.len = 0;
             secret_arena.peak = 0;

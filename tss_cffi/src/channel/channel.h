@@ -55,6 +55,7 @@ struct tss_channel {
     tss_channel_state state;
     bool started;
     channel_keys *keys; /* NULL once they are of no more use */
+    crypto_tools tools; /* from AGREED on, as long as the keys */
     channel_peer members[TSS_PARTIES_MAX]; /* members[self]: our own hello and confirmation */
     uint8_t hello_hashes32[TSS_PARTIES_MAX][32];
     uint8_t committee32[32];

@@ -118,14 +118,19 @@ static uint16_t awaited_round(const tss_channel *c) {
     return round;
 }
 
+static void keys_free(tss_channel *c) {
+    crypto_tools_close(&c->tools);
+    secret_free(c->keys);
+    c->keys = NULL;
+}
+
 /* Nothing is sealed or opened any more: the keys go, and the party is its owner's again. */
 static void leave(tss_channel *c, tss_channel_state state) {
     if (c->party != NULL) {
         c->round = awaited_round(c);
         c->party = NULL;
     }
-    secret_free(c->keys);
-    c->keys = NULL;
+    keys_free(c);
     c->disputed = false;
     c->state = state;
 }
@@ -288,7 +293,7 @@ static bool send_sealed(tss_channel *c, size_t peer, const tss_message *message,
         &header, c->ceremony.session16, c->ceremony.seat, seat_of(c, peer), w->sent_len, message->class_);
     const span payload = {message->data, message->data_len};
     if (!crypto_seal(
-            frame + header.len, c->keys->send32[peer], w->sent_len, (span){frame, header.len}, prefix, payload)) {
+            &c->tools, frame + header.len, c->keys->send32[peer], w->sent_len, (span){frame, header.len}, prefix, payload)) {
         free(frame);
         return false;
     }
@@ -303,7 +308,7 @@ static bool note_broadcast(tss_channel *c, uint8_t *signature64, const tss_messa
     if ((echo->present & bit(c->self)) != 0) {
         return false; /* a protocol broadcasts once in a round */
     }
-    if (!crypto_sha256_secret(echo->hashes32[c->self], (span){message->data, message->data_len})) {
+    if (!crypto_sha256_secret(&c->tools, echo->hashes32[c->self], (span){message->data, message->data_len})) {
         return false;
     }
     echo->present |= bit(c->self);
@@ -428,7 +433,7 @@ static bool take_broadcast(tss_channel *c, size_t peer, const frame_payload *pay
         fail_payload(c, peer, "a second broadcast in one round");
         return false;
     }
-    if (!crypto_sha256_secret(echo->hashes32[peer], payload->message)) {
+    if (!crypto_sha256_secret(&c->tools, echo->hashes32[peer], payload->message)) {
         fail_internal(c, "a broadcast could not be hashed");
         return false;
     }
@@ -478,7 +483,7 @@ static bool deliver_held(tss_channel *c, size_t peer, const window_frame *frame)
         return false;
     }
     const bool genuine = crypto_open(
-        opened, c->keys->receive32[peer], header.sequence, (span){frame->data, FRAME_SEALED_HEADER_LEN}, sealed);
+        &c->tools, opened, c->keys->receive32[peer], header.sequence, (span){frame->data, FRAME_SEALED_HEADER_LEN}, sealed);
     if (genuine) {
         deliver_opened(c, peer, header.class_, (span){opened, sealed.len - CRYPTO_TAG_LEN});
     }
@@ -528,6 +533,10 @@ static void pump(tss_channel *c) {
             delivered = (i != c->self && pump_peer(c, i)) || delivered;
         }
     }
+}
+
+static void pump_inside(void *channel) {
+    pump(channel);
 }
 
 /* ---- Agreeing ---- */
@@ -593,6 +602,10 @@ static bool keys_agree(tss_channel *c) {
         }
     }
     secret_wipe(c->keys->x25519_private32, sizeof c->keys->x25519_private32);
+    if (!crypto_tools_open(&c->tools)) {
+        fail_internal(c, "no room for the keys' contexts");
+        return false;
+    }
     return true;
 }
 
@@ -623,13 +636,8 @@ static bool ready_send(tss_channel *c) {
 
 static tss_status receive_frame(tss_channel *c, span frame);
 
-/* When the last hello is in, and ours is out. */
-static void agree(tss_channel *c) {
-    for (size_t i = 0; i < c->n; i++) {
-        if (c->members[i].hello.data == NULL) {
-            return;
-        }
-    }
+static void agree_inside(void *argument) {
+    tss_channel *c = argument;
     if (!ephemeral_keys_distinct(c)) {
         return;
     }
@@ -656,7 +664,23 @@ static void agree(tss_channel *c) {
     }
 }
 
-/* ---- Receiving, by kind ---- */
+/* When the last hello is in, and ours is out. Where there is no room for a stack, the next tick tries again. */
+static void agree(tss_channel *c) {
+    if (!c->started || c->state != TSS_CHANNEL_HELLO) {
+        return;
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        if (c->members[i].hello.data == NULL) {
+            return;
+        }
+    }
+    (void)!secret_call(agree_inside, c);
+}
+
+/* ---- Receiving, by kind ----
+ *
+ * Statements and acks are public: only what a sealed frame, or the last hello, sets off comes near keys or plaintext, and runs on the
+ * secret stack. */
 
 static tss_status receive_hello(tss_channel *c, size_t from, span frame) {
     channel_peer *peer = &c->members[from];
@@ -694,9 +718,7 @@ static tss_status receive_hello(tss_channel *c, size_t from, span frame) {
     }
     memcpy(peer->x25519_32, hello.x25519.at, 32);
     memcpy(peer->ed25519_32, hello.ed25519.at, 32);
-    if (c->started && c->state == TSS_CHANNEL_HELLO) {
-        agree(c);
-    }
+    agree(c);
     return counted(c);
 }
 
@@ -758,8 +780,57 @@ static tss_status receive_ready(tss_channel *c, size_t from, span frame) {
         return dropped(c, TSS_DROP_REPEAT);
     }
     window_begin(&peer->window);
+    if (c->state == TSS_CHANNEL_RUNNING) {
+        (void)!secret_call(pump_inside, c); /* no room for a stack: the next tick delivers what is held */
+    }
+    return counted(c);
+}
+
+/* A sealed frame whose header has been looked at. */
+typedef struct sealed_call {
+    tss_channel *channel;
+    size_t from;
+    span frame;
+    frame_header header;
+    span sealed;
+    tss_status status;
+} sealed_call;
+
+static tss_status open_sealed(tss_channel *c, size_t from, span frame, const frame_header *header, span sealed) {
+    window *w = &c->members[from].window;
+    uint8_t *opened = window_has_room(w, header->sequence, frame.len) ? secret_alloc(sealed.len) : NULL;
+    if (opened == NULL) {
+        return dropped(c, TSS_DROP_FULL);
+    }
+    /* Only genuine frames are held, so that nobody else's can take their place. */
+    const span inside = {opened, sealed.len - CRYPTO_TAG_LEN};
+    if (!crypto_open(
+            &c->tools, opened, c->keys->receive32[from], header->sequence, (span){frame.at, FRAME_SEALED_HEADER_LEN}, sealed)) {
+        secret_free(opened);
+        return dropped(c, TSS_DROP_TAG);
+    }
+    c->members[from].heard = true;
+    reader first = reader_open(inside);
+    uint16_t round = reader_u16(&first);
+    DECLASSIFY(&round, sizeof round); /* whom a party waits for is visible from outside */
+    if (header->sequence == w->next && may_deliver(c) && is_due(c, from, round)) {
+        deliver_opened(c, from, header->class_, inside);
+        secret_free(opened);
+        window_pass(w);
+        answer(c);
+    } else {
+        secret_free(opened);
+        if (!window_hold(w, header->sequence, frame, round)) {
+            return dropped(c, TSS_DROP_FULL);
+        }
+    }
     pump(c);
     return counted(c);
+}
+
+static void open_sealed_inside(void *argument) {
+    sealed_call *call = argument;
+    call->status = open_sealed(call->channel, call->from, call->frame, &call->header, call->sealed);
 }
 
 static tss_status receive_sealed(tss_channel *c, size_t from, span frame) {
@@ -786,34 +857,9 @@ static tss_status receive_sealed(tss_channel *c, size_t from, span frame) {
     if (header.sequence >= w->next + WINDOW_LEN) {
         return dropped(c, TSS_DROP_SEQUENCE);
     }
-    uint8_t *opened = window_has_room(w, header.sequence, frame.len) ? secret_alloc(r.left.len) : NULL;
-    if (opened == NULL) {
-        return dropped(c, TSS_DROP_FULL);
-    }
-    /* Only genuine frames are held, so that nobody else's can take their place. */
-    const span inside = {opened, r.left.len - CRYPTO_TAG_LEN};
-    if (!crypto_open(
-            opened, c->keys->receive32[from], header.sequence, (span){frame.at, FRAME_SEALED_HEADER_LEN}, r.left)) {
-        secret_free(opened);
-        return dropped(c, TSS_DROP_TAG);
-    }
-    c->members[from].heard = true;
-    reader first = reader_open(inside);
-    uint16_t round = reader_u16(&first);
-    DECLASSIFY(&round, sizeof round); /* whom a party waits for is visible from outside */
-    if (header.sequence == w->next && may_deliver(c) && is_due(c, from, round)) {
-        deliver_opened(c, from, header.class_, inside);
-        secret_free(opened);
-        window_pass(w);
-        answer(c);
-    } else {
-        secret_free(opened);
-        if (!window_hold(w, header.sequence, frame, round)) {
-            return dropped(c, TSS_DROP_FULL);
-        }
-    }
-    pump(c);
-    return counted(c);
+    sealed_call call = {.channel = c, .from = from, .frame = frame, .header = header, .sealed = r.left};
+    /* No room for a stack: it will be sent again. */
+    return secret_call(open_sealed_inside, &call) ? call.status : dropped(c, TSS_DROP_FULL);
 }
 
 /* A signature that another seat confirms: does it sign our hash under our key? Then it is everybody's. */
@@ -1139,7 +1185,8 @@ static void time_passes(tss_channel *c) {
         c->stalled_since_ms = c->now_ms;
         acks_due(c);
     }
-    pump(c); /* what found no room in the arena may find it now */
+    agree(c); /* what found no room in the arena may find it now */
+    pump(c);
 }
 
 /* ---- The face ---- */
@@ -1148,7 +1195,7 @@ void tss_channel_free(tss_channel *channel) {
     if (channel == NULL) {
         return;
     }
-    secret_free(channel->keys);
+    keys_free(channel);
     for (size_t i = 0; i < TSS_PARTIES_MAX; i++) {
         channel_peer *peer = &channel->members[i];
         crypto_identity_close(peer->identity);
@@ -1214,7 +1261,6 @@ static tss_channel *channel_new(const tss_ceremony *ceremony) {
 typedef struct channel_call {
     tss_channel *channel;
     const tss_ceremony *ceremony; /* of a new one */
-    span data;                    /* a frame, a signature */
     tss_status status;
 } channel_call;
 
@@ -1265,43 +1311,28 @@ void tss_channel_hello_digest(const tss_channel *channel, uint8_t *digest32) {
     }
 }
 
-static void start_inside(void *argument) {
-    channel_call *call = argument;
-    tss_channel *c = call->channel;
-    channel_statement *hello = &c->members[c->self].hello;
-    if (!seat_signed(c, c->self, CHANNEL_TAG_HELLO, statement_body(hello), call->data.at)) {
-        call->status = refuse(TSS_REFUSED, "signature64");
-        return;
-    }
-    memcpy(hello->data + hello->len - CHANNEL_SIGNATURE_LEN, call->data.at, CHANNEL_SIGNATURE_LEN);
-    c->started = true;
-    if (c->state == TSS_CHANNEL_HELLO) {
-        hello->due = c->peers;
-        agree(c);
-    }
-    call->status = TSS_OK;
-}
-
 tss_status tss_channel_start(tss_channel *channel, const uint8_t *signature64) {
     ARG_CHECK(channel != NULL, "channel");
     ARG_CHECK(signature64 != NULL, "signature64");
     ARG_CHECK(!channel->started, "channel");
-    channel_call call = {.channel = channel, .data = {signature64, CHANNEL_SIGNATURE_LEN}};
-    return channel_inside(start_inside, &call);
-}
-
-static void receive_inside(void *argument) {
-    channel_call *call = argument;
-    call->status = receive_frame(call->channel, call->data);
+    channel_statement *hello = &channel->members[channel->self].hello;
+    if (!seat_signed(channel, channel->self, CHANNEL_TAG_HELLO, statement_body(hello), signature64)) {
+        return refuse(TSS_REFUSED, "signature64");
+    }
+    memcpy(hello->data + hello->len - CHANNEL_SIGNATURE_LEN, signature64, CHANNEL_SIGNATURE_LEN);
+    channel->started = true;
+    if (channel->state == TSS_CHANNEL_HELLO) {
+        hello->due = channel->peers;
+    }
+    agree(channel);
+    return TSS_OK;
 }
 
 tss_status tss_channel_receive(tss_channel *channel, const uint8_t *data, size_t data_len, uint64_t now_ms) {
     ARG_CHECK(channel != NULL, "channel");
     ARG_CHECK(data != NULL || data_len == 0, "data");
     clock_set(channel, now_ms);
-    channel_call call = {.channel = channel, .data = {data, data_len}};
-    /* No room for a stack: it will be sent again. */
-    return secret_call(receive_inside, &call) ? call.status : dropped(channel, TSS_DROP_FULL);
+    return receive_frame(channel, (span){data, data_len});
 }
 
 static void tick_inside(void *argument) {

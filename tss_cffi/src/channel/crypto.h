@@ -4,6 +4,7 @@
 #include "../check.h"
 #include "../wire.h"
 
+#include <openssl/types.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,7 +13,8 @@
  *
  * Where libcrypto keeps keys. Its contexts copy keys to the heap. So our memory functions are installed when this library is
  * loaded (CRYPTO_set_mem_functions; refused by libcrypto once it has allocated anything), and while one of the functions below
- * marked SECRET runs, on the secret stack, what libcrypto allocates comes out of the arena. Contexts live for one call. */
+ * marked SECRET runs, on the secret stack, what libcrypto allocates comes out of the arena. Contexts live for one call, but for those of
+ * crypto_tools, which live as long as the traffic keys, and beside them. */
 
 /** 1: the memory functions are ours. 0: libcrypto was in use before; its contexts lie on the heap, wiped when freed. */
 INTERNAL int crypto_memory_is_ours(void);
@@ -28,7 +30,7 @@ INTERNAL MUST_USE bool crypto_sha256(uint8_t *out32, const span *parts, size_t p
 INTERNAL MUST_USE bool crypto_tagged(uint8_t *out32, const char *tag, span body);
 
 /* An identity key, ready to verify. */
-typedef struct evp_pkey_st crypto_identity;
+typedef EVP_PKEY crypto_identity;
 
 /** From a compressed point of P-256; NULL where it is none. */
 INTERNAL MUST_USE crypto_identity *crypto_identity_open(const uint8_t *identity33);
@@ -61,18 +63,32 @@ INTERNAL MUST_USE crypto_agreement crypto_agree(
 INTERNAL MUST_USE bool crypto_ed25519_sign(
     uint8_t *signature64, const uint8_t *seed32, const uint8_t *public32, const char *tag, span body);
 
+/* What sealing, opening and hashing of frames use again and again: algorithms looked up once, and contexts that lie in the arena. Where
+ * the memory functions are not ours they hold a key for one call only. All zero: none. */
+typedef struct crypto_tools {
+    EVP_MD *sha256;
+    EVP_MD_CTX *hash;
+    EVP_CIPHER *aead;
+    EVP_CIPHER_CTX *seal;
+    EVP_CIPHER_CTX *open;
+} crypto_tools;
+
+/** False: no memory; then, too, they must be closed. */
+INTERNAL MUST_USE bool crypto_tools_open(crypto_tools *tools);
+INTERNAL void crypto_tools_close(crypto_tools *tools);
+
 /** SHA-256 of secret bytes. */
-INTERNAL MUST_USE bool crypto_sha256_secret(uint8_t *out32, span data);
+INTERNAL MUST_USE bool crypto_sha256_secret(const crypto_tools *tools, uint8_t *out32, span data);
 
 #define CRYPTO_TAG_LEN ((size_t)16)
 
 /** ChaCha20-Poly1305 (RFC 8439), nonce = 4 zero bytes || sequence. out has room for both parts and the tag. */
 INTERNAL MUST_USE bool crypto_seal(
-    uint8_t *out, const uint8_t *key32, uint64_t sequence, span associated, span first, span second);
+    const crypto_tools *tools, uint8_t *out, const uint8_t *key32, uint64_t sequence, span associated, span first, span second);
 
 /** The reverse: out, in the arena, has room for sealed.len - CRYPTO_TAG_LEN bytes, which is at least 0. False: a bad tag (out is
  *  wiped), or no memory. */
 INTERNAL MUST_USE bool crypto_open(
-    uint8_t *out, const uint8_t *key32, uint64_t sequence, span associated, span sealed);
+    const crypto_tools *tools, uint8_t *out, const uint8_t *key32, uint64_t sequence, span associated, span sealed);
 
 #endif

@@ -85,14 +85,16 @@ static void crypto_inside(void *work) {
     const crypto_work *w = work;
     crypto_in_arena = true;
     w->function(w->argument);
-    ERR_clear_error(); /* what an error says of itself was allocated here */
+    if (ERR_peek_error() != 0) {
+        ERR_clear_error(); /* what an error says of itself was allocated here */
+    }
     crypto_in_arena = false;
 }
 
 /* Run on the secret stack with libcrypto's allocations in the arena. */
 static bool crypto_secretly(void (*function)(void *argument), void *argument) {
     crypto_work work = {function, argument};
-    ERR_clear_error(); /* makes the thread's error state, which outlives the call, on the heap */
+    (void)ERR_peek_error(); /* makes the thread's error state, which outlives the call, on the heap */
     return secret_call(crypto_inside, &work);
 }
 
@@ -372,7 +374,37 @@ INTERNAL bool crypto_ed25519_sign(
     return work.message.len != 0 && crypto_secretly(crypto_sign_inside, &work) && work.ok;
 }
 
+/* A context holds an algorithm from its first use on; setting the algorithm again would make its state anew. */
+static const EVP_CIPHER *crypto_aead_of(const crypto_tools *tools, const EVP_CIPHER_CTX *context) {
+    return EVP_CIPHER_CTX_get0_cipher(context) == NULL ? tools->aead : NULL;
+}
+
+static void crypto_tools_inside(void *work) {
+    crypto_tools *tools = work;
+    tools->hash = EVP_MD_CTX_new();
+    tools->seal = EVP_CIPHER_CTX_new();
+    tools->open = EVP_CIPHER_CTX_new();
+}
+
+INTERNAL bool crypto_tools_open(crypto_tools *tools) {
+    /* What is looked up is libcrypto's own, shared by all and nobody's secret: on the heap. */
+    *tools = (crypto_tools){
+        .sha256 = EVP_MD_fetch(NULL, "SHA256", NULL), .aead = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL)};
+    return tools->sha256 != NULL && tools->aead != NULL && crypto_secretly(crypto_tools_inside, tools) && tools->hash != NULL
+        && tools->seal != NULL && tools->open != NULL;
+}
+
+INTERNAL void crypto_tools_close(crypto_tools *tools) {
+    EVP_MD_CTX_free(tools->hash);
+    EVP_CIPHER_CTX_free(tools->seal);
+    EVP_CIPHER_CTX_free(tools->open);
+    EVP_MD_free(tools->sha256);
+    EVP_CIPHER_free(tools->aead);
+    *tools = (crypto_tools){0};
+}
+
 typedef struct crypto_hash_work {
+    const crypto_tools *tools;
     uint8_t *out32;
     span data;
     bool ok;
@@ -380,16 +412,19 @@ typedef struct crypto_hash_work {
 
 static void crypto_sha256_inside(void *work) {
     crypto_hash_work *w = work;
-    w->ok = crypto_sha256(w->out32, &w->data, 1);
+    EVP_MD_CTX *context = w->tools->hash;
+    w->ok = EVP_DigestInit_ex2(context, w->tools->sha256, NULL) == 1
+        && EVP_DigestUpdate(context, w->data.at, w->data.len) == 1 && EVP_DigestFinal_ex(context, w->out32, NULL) == 1;
     DECLASSIFY(w->out32, 32); /* echoes and statements tell it */
 }
 
-INTERNAL bool crypto_sha256_secret(uint8_t *out32, span data) {
-    crypto_hash_work work = {out32, data, false};
+INTERNAL bool crypto_sha256_secret(const crypto_tools *tools, uint8_t *out32, span data) {
+    crypto_hash_work work = {tools, out32, data, false};
     return crypto_secretly(crypto_sha256_inside, &work) && work.ok;
 }
 
 typedef struct crypto_aead_work {
+    const crypto_tools *tools;
     uint8_t *out;
     const uint8_t *key32;
     uint8_t nonce[12];
@@ -410,22 +445,31 @@ static bool crypto_update(EVP_CIPHER_CTX *context, uint8_t *out, span input) {
     return EVP_CipherUpdate(context, out, &len, input.at, (int)input.len) == 1 && len == (int)input.len;
 }
 
+/* On the ordinary heap a key stays for one call. */
+static void crypto_aead_done(EVP_CIPHER_CTX *context) {
+    if (!crypto_memory_is_ours()) {
+        (void)EVP_CIPHER_CTX_reset(context);
+    }
+}
+
 static void crypto_seal_inside(void *work) {
     crypto_aead_work *w = work;
     int len = 0;
-    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+    EVP_CIPHER_CTX *context = w->tools->seal;
     uint8_t *second = w->out + w->input[0].len;
     uint8_t *tag = second + w->input[1].len;
-    w->ok = context != NULL && EVP_EncryptInit_ex2(context, EVP_chacha20_poly1305(), w->key32, w->nonce, NULL) == 1
+    w->ok = EVP_EncryptInit_ex2(context, crypto_aead_of(w->tools, context), w->key32, w->nonce, NULL) == 1
         && crypto_update(context, NULL, w->associated) && crypto_update(context, w->out, w->input[0])
         && crypto_update(context, second, w->input[1]) && EVP_EncryptFinal_ex(context, tag, &len) == 1
         && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, (int)CRYPTO_TAG_LEN, tag) == 1;
-    EVP_CIPHER_CTX_free(context);
+    crypto_aead_done(context);
     DECLASSIFY(w->out, w->input[0].len + w->input[1].len + CRYPTO_TAG_LEN); /* it is sent */
 }
 
-INTERNAL bool crypto_seal(uint8_t *out, const uint8_t *key32, uint64_t sequence, span associated, span first, span second) {
-    crypto_aead_work work = {.out = out, .key32 = key32, .associated = associated, .input = {first, second}};
+INTERNAL bool crypto_seal(const crypto_tools *tools, uint8_t *out, const uint8_t *key32, uint64_t sequence, span associated,
+                          span first, span second) {
+    crypto_aead_work work = {
+        .tools = tools, .out = out, .key32 = key32, .associated = associated, .input = {first, second}};
     crypto_nonce(work.nonce, sequence);
     return crypto_secretly(crypto_seal_inside, &work) && work.ok;
 }
@@ -433,24 +477,25 @@ INTERNAL bool crypto_seal(uint8_t *out, const uint8_t *key32, uint64_t sequence,
 static void crypto_open_inside(void *work) {
     crypto_aead_work *w = work;
     int len = 0;
-    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
-    w->ok = context != NULL && EVP_DecryptInit_ex2(context, EVP_chacha20_poly1305(), w->key32, w->nonce, NULL) == 1
+    EVP_CIPHER_CTX *context = w->tools->open;
+    w->ok = EVP_DecryptInit_ex2(context, crypto_aead_of(w->tools, context), w->key32, w->nonce, NULL) == 1
         && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, (int)CRYPTO_TAG_LEN, (void *)(uintptr_t)w->tag16) == 1
         && crypto_update(context, NULL, w->associated) && crypto_update(context, w->out, w->input[0])
         && EVP_DecryptFinal_ex(context, w->out + w->input[0].len, &len) == 1;
-    EVP_CIPHER_CTX_free(context);
+    crypto_aead_done(context);
     if (!w->ok) {
         secret_wipe(w->out, w->input[0].len);
         ERR_clear_error();
     }
 }
 
-INTERNAL bool crypto_open(uint8_t *out, const uint8_t *key32, uint64_t sequence, span associated, span sealed) {
+INTERNAL bool crypto_open(
+    const crypto_tools *tools, uint8_t *out, const uint8_t *key32, uint64_t sequence, span associated, span sealed) {
     reader r = reader_open(sealed);
     const span ciphertext = reader_take(&r, sealed.len - CRYPTO_TAG_LEN);
     const span tag = reader_take(&r, CRYPTO_TAG_LEN);
     crypto_aead_work work = {
-        .out = out, .key32 = key32, .associated = associated, .input = {ciphertext}, .tag16 = tag.at};
+        .tools = tools, .out = out, .key32 = key32, .associated = associated, .input = {ciphertext}, .tag16 = tag.at};
     crypto_nonce(work.nonce, sequence);
     return r.ok && crypto_secretly(crypto_open_inside, &work) && work.ok;
 }
@@ -471,16 +516,24 @@ INTERNAL bool crypto_warm_up(void) {
     crypto_agree_inside(&agree);
     crypto_sign_work sign = {room, worthless, public_keys[1], {worthless, sizeof worthless}, false};
     crypto_sign_inside(&sign);
-    crypto_hash_work hash = {keys[0], {worthless, sizeof worthless}, false};
+    crypto_tools tools = {
+        .sha256 = EVP_MD_fetch(NULL, "SHA256", NULL), .aead = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL)};
+    crypto_tools_inside(&tools);
+    if (tools.sha256 == NULL || tools.aead == NULL || tools.hash == NULL || tools.seal == NULL || tools.open == NULL) {
+        crypto_tools_close(&tools);
+        return false;
+    }
+    crypto_hash_work hash = {&tools, keys[0], {worthless, sizeof worthless}, false};
     crypto_sha256_inside(&hash);
-    crypto_aead_work seal = {.out = room, .key32 = worthless, .input = {{worthless, 32}, {worthless, 32}}};
+    crypto_aead_work seal = {.tools = &tools, .out = room, .key32 = worthless, .input = {{worthless, 32}, {worthless, 32}}};
     crypto_seal_inside(&seal);
     uint8_t opened[64];
-    crypto_aead_work open = {.out = opened, .key32 = worthless, .input = {{room, 64}}, .tag16 = room + 64};
+    crypto_aead_work open = {.tools = &tools, .out = opened, .key32 = worthless, .input = {{room, 64}}, .tag16 = room + 64};
     crypto_open_inside(&open);
     const bool ok = exchange.ok && signing.ok && agree.outcome == CRYPTO_AGREED && sign.ok && hash.ok && seal.ok && open.ok;
     open.tag16 = room; /* a failure, too, allocates: its error strings */
     crypto_open_inside(&open);
+    crypto_tools_close(&tools);
     return ok && !open.ok;
 }
 
