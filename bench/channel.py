@@ -119,11 +119,12 @@ class Sealed:
     def receive(self, sender: int, seat: int, message: Any) -> None:  # noqa: ANN401, ARG002 - whatever outgoing gave
         """Hand it over, and do what the state asks for."""
         channel = self.channels[seat]
-        channel.receive(message, 0)
-        if channel.state is seats.State.AGREED:
+        state = channel.receive(message, 0)
+        if state is seats.State.AGREED:
             self.parties[seat] = seats.sit(self.terms, seat)
             channel.attach(self.parties[seat], 0)
-        if channel.state is seats.State.RESULT:
+            state = channel.state
+        if state is seats.State.RESULT:
             digest = channel.confirmation_digest(self.result(seat), 0)
             channel.confirm(self.signed(seat, digest), 0)
 

@@ -73,6 +73,10 @@ class ChannelState(IntEnum):
     FAILED = 7
 
 
+_STATES: Final[dict[int, ChannelState]] = {int(state): state for state in ChannelState}
+"""By number."""
+
+
 class Frame(NamedTuple):
     """Bytes for the network. to: a seat, or None for everybody. round: a hint for the router."""
 
@@ -134,6 +138,7 @@ class Channel:
             ArenaFull: No room for the keys.
         """
         self._handle = None
+        self._frame = ffi.new("tss_frame *")
         self._party: Party | None = None
         self._signing = ceremony.kind == "sign"
         self._seats = tuple(seat for seat, _ in ceremony.committee)
@@ -146,11 +151,8 @@ class Channel:
         """The C object; ValueError once closed, or when the attached party was closed while it was needed."""
         if self._handle is None:
             raise ValueError("this channel was closed already")
-        if self._party is not None:
-            if lib.tss_channel_state_of(self._handle) == ChannelState.RUNNING:
-                _ = self._party.handle
-            else:
-                self._party = None
+        if self._party is not None and self._party.closed and self.state is ChannelState.RUNNING:
+            _ = self._party.handle
         return self._handle
 
     @property
@@ -172,12 +174,13 @@ class Channel:
         """
         _check_signature(lib.tss_channel_start(self.handle, _sized(signature, _SIGNATURE_BYTES, "signature64")))
 
-    def receive(self, data: bytes, now_ms: int) -> None:
+    def receive(self, data: bytes, now_ms: int) -> ChannelState:
         """Take one frame from the network: any bytes. What is not genuine is dropped and counted, never raised.
 
-        May compute rounds of the party. now_ms: milliseconds of a clock that never goes back.
+        May compute rounds of the party. now_ms: milliseconds of a clock that never goes back. Where it stands then.
         """
-        check(lib.tss_channel_receive(self.handle, ffi.from_buffer(data), len(data), now_ms))
+        check(lib.tss_channel_receive(self.handle, data, len(data), now_ms))
+        return self.state
 
     def tick(self, now_ms: int) -> None:
         """Let time pass: call it every 250 ms or so, also when nothing came."""
@@ -190,16 +193,20 @@ class Channel:
     def outgoing(self) -> list[Frame]:
         """All frames to send now, each given once; what gets lost is sent again when a peer asks."""
         frames: list[Frame] = []
-        frame = ffi.new("tss_frame *")
-        handle = self.handle
+        frame, handle = self._frame, self.handle
         while check(lib.tss_channel_outgoing(handle, frame)) is Status.OK:
-            frames.append(Frame(frame.to or None, frame.round, bytes(ffi.buffer(frame.data, frame.data_len))))
+            frames.append(Frame(frame.to or None, frame.round, ffi.buffer(frame.data, frame.data_len)[:]))
         return frames
 
     @property
     def state(self) -> ChannelState:
         """Where it stands."""
-        return ChannelState(lib.tss_channel_state_of(self.handle))
+        if self._handle is None:
+            raise ValueError("this channel was closed already")
+        state = _STATES[lib.tss_channel_state_of(self._handle)]
+        if state is not ChannelState.RUNNING:
+            self._party = None  # it has let go of it
+        return state
 
     @property
     def transcript(self) -> bytes:

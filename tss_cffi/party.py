@@ -74,6 +74,11 @@ class Party:
         return self._handle
 
     @property
+    def closed(self) -> bool:
+        """Whether it was wiped."""
+        return self._handle is None
+
+    @property
     def state(self) -> PartyState:
         """What the party is waiting for."""
         return PartyState(lib.tss_party_state(self.handle))
