@@ -822,6 +822,38 @@ def test_between_two_no_broadcast_is_shown() -> None:
         assert seat.channel.fault() is None
 
 
+def test_between_two_a_valid_signature_is_confirmed_in_whatever_name() -> None:
+    """Only the network can have made it, to keep us from answering the peer, which it can do without."""
+    with Table(signing_terms((1, 2))) as table:
+        seat = held_back(table)
+        table.seats[2].holds_back = True
+        table.deliver()
+        signature = seat.channel.signature()
+        assert signature is not None
+        body = wire.confirmation_body(table.terms, 2, seat.channel.transcript, bytes(32), signature.rs)
+        invalid = wire.confirmation_body(table.terms, 2, seat.channel.transcript, bytes(32), b"\1" * 64)
+        seat.receive(identity(9).state(invalid), 0)
+        assert seat.channel.drops() == {"transcript": 1}
+        seat.receive(identity(9).state(body), 0)
+        assert sorted(seat.channel.confirmations()) == [2]
+        assert (seat.state, seat.channel.fault()) == (State.RESULT, None)
+
+
+def test_between_three_nobody_confirms_a_signature_in_anothers_name() -> None:
+    """Else a party could keep its last message from another, and have us believe that it needs no answer."""
+    with Table(signing_terms()) as table:
+        for seat in table.seats.values():
+            seat.holds_back = True
+        table.deliver()
+        seat = table.seats[1]
+        signature = seat.channel.signature()
+        assert signature is not None
+        body = wire.confirmation_body(table.terms, 2, seat.channel.transcript, bytes(32), signature.rs)
+        seat.receive(identity(3).state(body), 0)
+        assert seat.channel.drops() == {"signature": 1}
+        assert seat.channel.confirmations() == {}
+
+
 def test_between_two_a_signature_that_does_not_come_about_waits_for_the_peers() -> None:
     """Nobody is named; in the last round the peer may hold it, and there is nothing to show in the meantime."""
 

