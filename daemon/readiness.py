@@ -77,6 +77,11 @@ async def _notes(desk: Desk) -> AsyncIterator[str]:
     pending = (await desk.store.count_shares())[ShareStatus.PENDING]
     if pending:
         yield f"{pending} shares wait for their peers' confirmations"
+    for note in _of_resealing(desk):
+        yield note
+
+
+def _of_resealing(desk: Desk) -> Iterator[str]:
     if desk.resealing.left:
         yield f"{desk.resealing.left} shares are to be resealed"
     for share_id, why in desk.resealing.refused.items():
