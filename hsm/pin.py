@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import struct
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,11 @@ from hsm._direct import ffi, lib
 from hsm.errors import CKR, CredentialRefused, class_of, name_of
 
 MODES: Final = frozenset({0o400, 0o600})
+ACL: Final = "system.posix_acl_access"
+ACL_VERSION: Final = struct.pack("<I", 2)
+ACL_ENTRY: Final = struct.Struct("<HHI")
+"""Tag, permissions, id: linux/posix_acl_xattr.h."""
+NO_ID: Final = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ class Pin:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             problem = "is not a regular file"
-        elif stat.S_IMODE(found.st_mode) not in MODES:
+        elif stat.S_IMODE(found.st_mode) not in MODES and not _listed_for_us_alone(descriptor):
             problem = f"has mode {stat.S_IMODE(found.st_mode):04o}; must be 0400 or 0600"
         elif found.st_uid not in (os.geteuid(), 0):
             problem = f"belongs to uid {found.st_uid}; must belong to uid {os.geteuid()} or root"
@@ -157,6 +163,27 @@ class Pin:
             return descriptor
         os.close(descriptor)
         raise CredentialRefused(f"PIN file {self._path} {problem}")
+
+
+def _listed_for_us_alone(descriptor: int) -> bool:
+    """Whether an access list lets us read it, and beside its owner nobody else.
+
+    So systemd gives a credential to a unit's user where its file system has such lists: the file is root's, and its
+    mode reads 0440, for the list's mask stands in the group's place.
+    """
+    owner, user, group, mask, other = 0x01, 0x02, 0x04, 0x10, 0x20
+    read = 4
+    wanted = (
+        (owner, read, NO_ID),
+        (user, read, os.geteuid()),
+        (group, 0, NO_ID),
+        (mask, read, NO_ID),
+        (other, 0, NO_ID),
+    )
+    try:
+        return os.getxattr(descriptor, ACL) == ACL_VERSION + b"".join(ACL_ENTRY.pack(*entry) for entry in wanted)
+    except OSError:
+        return False
 
 
 class _Outcome(StrEnum):

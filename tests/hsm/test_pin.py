@@ -5,6 +5,7 @@ import os
 import pickle
 import pty
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -199,6 +200,41 @@ def test_a_file_of_another_mode_is_refused(soft_token: SoftToken, mode: int) -> 
 def test_a_file_of_ours_alone_is_taken(soft_token: SoftToken, mode: int) -> None:
     soft_token.pin_file.chmod(mode)
     soft_token.open().close()
+
+
+def allow(path: Path, *entries: tuple[int, int, int]) -> None:
+    """Give a file an access list: tag, permissions, id; as the kernel takes it."""
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", packed)
+    except OSError as error:
+        pytest.skip(f"this file system has no access lists: {error.strerror}")
+
+
+def test_a_file_listed_for_us_alone_is_taken(soft_token: SoftToken) -> None:
+    """As systemd gives a credential to a unit's user: the mode reads 0440, and no group may read it."""
+    path, nobody = soft_token.pin_file, 2**32 - 1
+    owner, us, group, mask, other = (
+        (0x01, 4, nobody),
+        (0x02, 4, os.geteuid()),
+        (0x04, 0, nobody),
+        (0x10, 4, nobody),
+        (0x20, 0, nobody),
+    )
+    allow(path, owner, us, group, mask, other)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o440
+    soft_token.open().close()
+    for entries in (
+        (owner, (0x02, 4, 12345), group, mask, other),
+        (owner, us, (0x02, 4, 12345), group, mask, other),
+        (owner, us, (0x04, 4, nobody), mask, other),
+        (owner, us, group, (0x08, 4, 12345), mask, other),
+        (owner, us, group, mask, (0x20, 4, nobody)),
+        (owner, (0x02, 6, os.geteuid()), group, (0x10, 6, nobody), other),
+    ):
+        allow(path, *entries)
+        with pytest.raises(CredentialRefused, match="must be 0400 or 0600"):
+            soft_token.pin()
 
 
 def test_odd_files_are_refused(tmp_path: Path, soft_token: SoftToken) -> None:
