@@ -56,7 +56,7 @@ PROBE_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 1.0
 CONNECT_CALLS: Final = 1.5
 """A connect, of many calls, may take so many times as long as one."""
-CONNECT_SECONDS: Final = 7.5
+CONNECT_SECONDS: Final = 7.0
 """But no longer than this: with a new process after it, ten seconds."""
 EXAMINE_CALLS: Final = 60
 """All conformance checks may take so many times as long as one call."""
