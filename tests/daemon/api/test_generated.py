@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 40
 """Per route and kind of request, at most: a route that takes nothing has only one request."""
-OPERATIONS_KNOWN = 22
+OPERATIONS_KNOWN = 23
 REQUESTS_MIN = 1000
 sent = 0
 """Requests so far."""
