@@ -202,7 +202,7 @@ TSS_API TSS_MUST_USE tss_status tss_channel_confirmation_body(const tss_channel 
 TSS_API TSS_MUST_USE tss_status tss_channel_confirm(tss_channel *channel, const uint8_t *signature64, uint64_t now_ms);
 
 /** The confirmation of one seat, verbatim with its signature; valid as long as the channel. TSS_NOTHING: not there (or differs). In a
- *  signing between two parties its identity's signature was not looked at: what it says speaks for itself. */
+ *  signing between two parties its identity's signature may not have been looked at: we held the signature in it before. */
 TSS_API TSS_MUST_USE tss_status tss_channel_confirmation(
     const tss_channel *channel, const uint8_t **statement, size_t *statement_len, uint32_t seat);
 

@@ -833,10 +833,36 @@ def test_between_two_a_valid_signature_is_confirmed_in_whatever_name() -> None:
         body = wire.confirmation_body(table.terms, 2, seat.channel.transcript, bytes(32), signature.rs)
         invalid = wire.confirmation_body(table.terms, 2, seat.channel.transcript, bytes(32), b"\1" * 64)
         seat.receive(identity(9).state(invalid), 0)
-        assert seat.channel.drops() == {"transcript": 1}
+        assert seat.channel.drops() == {"signature": 1}
         seat.receive(identity(9).state(body), 0)
         assert sorted(seat.channel.confirmations()) == [2]
         assert (seat.state, seat.channel.fault()) == (State.RESULT, None)
+
+
+def test_between_two_an_older_signature_of_the_same_hash_is_no_result() -> None:
+    """The transcript is computed from the hellos: the network could confirm it in the name of a peer that refuses."""
+    terms = signing_terms((1, 2), session=7)
+    with Table(signing_terms((1, 2), session=6)) as table:
+        table.deliver()
+        older = table.seats[1].channel.signature()
+        assert older is not None
+    with Table(terms) as table:
+        ours, peer = table.seats[1], table.seats[2]
+        hellos = [next(frame for _, frame in seat.outgoing()) for seat in (ours, peer)]
+        ours.receive(hellos[1], 0)
+        assert ours.state is State.RUNNING
+        peer.abort("refused")
+        (notice,) = (frame for _, frame in peer.outgoing() if frame[1] == wire.ABORT)
+        transcript = wire.transcript([hello[:-64] for hello in hellos])
+        body = wire.confirmation_body(terms, 2, transcript, bytes(32), older.rs)
+        for forged in (body + bytes(64), identity(9).state(body)):
+            ours.receive(forged, 1)
+            assert (ours.state, ours.channel.signature()) == (State.RUNNING, None)
+        assert ours.channel.drops() == {"signature": 2}
+        ours.receive(notice, 2)
+        fault = ours.channel.fault()
+        assert fault is not None
+        assert (ours.state, fault.reason) == (State.FAILED, "aborted")
 
 
 def test_between_three_nobody_confirms_a_signature_in_anothers_name() -> None:

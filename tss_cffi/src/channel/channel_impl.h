@@ -945,9 +945,11 @@ static tss_status receive_confirmation(tss_channel *c, size_t from, span frame) 
     if (peer->confirmation.data != NULL && span_equal_var(body, statement_body(&peer->confirmation))) {
         return dropped(c, TSS_DROP_REPEAT);
     }
-    /* In a signing between two only the network can make one in the peer's name, and all that it does is to end our answers to the peer. */
     const bool signing = c->ceremony.kind == TSS_SIGNING;
-    if ((!signing || has_witness(c)) && !seat_signed(c, from, CHANNEL_TAG_CONFIRM, body, signature64)) {
+    /* Between two, of the signature that we hold already, only the network can make one in the peer's name, and all that it does is
+     * to end our answers to the peer. Before that it would be the result: an older signature of the same hash must not be. */
+    const bool held = c->has_signature && memcmp(confirmation.result, c->signature64, sizeof c->signature64) == 0;
+    if (!(signing && !has_witness(c) && held) && !seat_signed(c, from, CHANNEL_TAG_CONFIRM, body, signature64)) {
         return dropped(c, TSS_DROP_SIGNATURE);
     }
     if (signing) {
