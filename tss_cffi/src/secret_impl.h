@@ -107,13 +107,15 @@ static void secret_unlock(void) {
 }
 
 /* Its first byte and the one behind its last, for secret_owns, which libcrypto's every free asks: without the lock, since nobody can have
- * a block of an arena that is being made or unmapped. */
-static _Atomic uintptr_t secret_first = 0;
+ * a block of an arena that is being made or unmapped. But others free what is none, meanwhile: the first byte is only there while the
+ * end belongs to it. */
+static _Atomic uintptr_t secret_first = UINTPTR_MAX;
 static _Atomic uintptr_t secret_end = 0;
 
 static void secret_bounds(const uint8_t *base, size_t len) {
-    secret_first = (uintptr_t)base;
+    secret_first = UINTPTR_MAX;
     secret_end = (uintptr_t)base + len;
+    secret_first = base == NULL ? UINTPTR_MAX : (uintptr_t)base;
 }
 
 /* The arena is not mapped in a forked child: there, forget it. */
@@ -261,8 +263,9 @@ INTERNAL void secret_free(void *block) {
 
 INTERNAL bool secret_owns(const void *data) {
     const uintptr_t at = (uintptr_t)data;
-    return at >= atomic_load_explicit(&secret_first, memory_order_relaxed)
-        && at < atomic_load_explicit(&secret_end, memory_order_relaxed);
+    const uintptr_t first = atomic_load_explicit(&secret_first, memory_order_acquire);
+    const uintptr_t end = atomic_load_explicit(&secret_end, memory_order_acquire);
+    return at >= first && at < end && first == atomic_load_explicit(&secret_first, memory_order_relaxed);
 }
 
 INTERNAL void secret_usage(size_t *capacity, size_t *used, size_t *peak) {

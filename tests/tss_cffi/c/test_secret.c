@@ -1,4 +1,5 @@
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/mman.h>
@@ -396,6 +397,36 @@ static void comparisons_are_right(void) {
     CHECK(all_zero(b, sizeof b));
 }
 
+static atomic_bool churning;
+static atomic_uint taken_for_ours;
+
+static void *asks_about_the_heap(void *block) {
+    while (churning) {
+        taken_for_ours += secret_owns(block) ? 1 : 0;
+    }
+    return NULL;
+}
+
+static void a_heap_block_is_never_the_arenas(void) {
+    pthread_t threads[2];
+    void *block = malloc(64);
+    CHECK(block != NULL);
+    churning = true;
+    for (size_t i = 0; i < 2; i++) {
+        CHECK(pthread_create(&threads[i], NULL, asks_about_the_heap, block) == 0);
+    }
+    for (size_t i = 0; i < 2000; i++) {
+        CHECK(secret_open(65536));
+        CHECK(secret_close());
+    }
+    churning = false;
+    for (size_t i = 0; i < 2; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    }
+    free(block);
+    CHECK(taken_for_ours == 0);
+}
+
 int main(void) {
     gmp_randinit_default(test_state);
     gmp_randseed_ui(test_state, 1);
@@ -410,6 +441,7 @@ int main(void) {
     threads_share_the_arena();
     vector_registers_do_not_outlive_a_call();
     comparisons_are_right();
+    a_heap_block_is_never_the_arenas();
     gmp_randclear(test_state);
     return 0;
 }
