@@ -35,6 +35,8 @@ SWEEP_MAX: Final = 1000
 LONGEST_DELAY: Final = 60.0
 LINE_MAX: Final = 4 * 1024
 """Bytes of a line; an event has less than 2 KiB."""
+BATCH_MAX: Final = 100 * LINE_MAX
+"""Bytes that are written at once."""
 LINE_BEGINS: Final = b'{"number":'
 
 
@@ -140,14 +142,15 @@ def _append(file: Path, events: list[Waiting]) -> None:
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
     with os.fdopen(descriptor, "r+b") as lines:
         size = lines.seek(0, os.SEEK_END)
-        lines.seek(max(0, size - LINE_MAX))
-        tail = lines.read()
+        begin = lines.seek(max(0, size - BATCH_MAX))
+        tail = lines.read().rstrip(b"\0")  # a loss of power leaves these, where the length was on the disk first
         cut_short = tail[tail.rfind(b"\n") + 1 :]
-        if len(cut_short) == LINE_MAX or not _is_ours(cut_short):
+        torn = begin and b"\n" not in tail
+        if torn or len(cut_short) >= LINE_MAX or not LINE_BEGINS.startswith(cut_short[: len(LINE_BEGINS)]):
             raise SettingsRefused(
                 f"{file} ends with something that is no event", "name another events.file, or move this one away"
             )
-        whole = size - len(cut_short)
+        whole = begin + len(tail) - len(cut_short)
         lines.truncate(whole)
         lines.seek(whole)
         for event in events:
@@ -155,9 +158,3 @@ def _append(file: Path, events: list[Waiting]) -> None:
             lines.write(line.encode() + b"\n")
         lines.flush()
         os.fsync(lines.fileno())
-
-
-def _is_ours(cut_short: bytes) -> bool:
-    """Whether it may be what a crash, or a loss of power (zeros), has left of a line."""
-    written = cut_short.rstrip(b"\0")
-    return LINE_BEGINS.startswith(written[: len(LINE_BEGINS)])

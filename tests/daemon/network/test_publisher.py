@@ -225,7 +225,7 @@ async def test_a_line_that_a_crash_cut_short_is_replaced(store: Store, tmp_path:
     assert file.read_bytes() == whole
 
 
-@pytest.mark.parametrize("left", [b"", b"{", b'{"number":7,"type":"Share', b'{"num\0\0\0', b"\0" * 900])
+@pytest.mark.parametrize("left", [b"", b"{", b'{"number":7,"type":"Share', b'{"num\0\0\0', b"\0" * 900, b"\0" * 10_000])
 async def test_what_a_crash_left_of_the_first_line_is_replaced(store: Store, tmp_path: Path, left: bytes) -> None:
     file = tmp_path / "events.jsonl"
     file.write_bytes(left)
@@ -241,7 +241,7 @@ async def test_what_a_crash_left_of_the_first_line_is_replaced(store: Store, tmp
         b"\x7fELF" + bytes(range(256)) * 9000,  # without a newline in its last megabytes, too
         b'{"number":1}\nand what somebody wrote under it',
         b'{"number":1' + b" " * 5000,
-        b"\0" * 10_000,
+        b'{"number":1}\n' + b"\0" * 500_000,
     ],
 )
 async def test_a_file_that_is_no_event_file_is_refused_and_left_alone(
@@ -263,6 +263,19 @@ async def test_a_file_that_is_no_event_file_is_refused_and_left_alone(
         with trio.fail_after(10):
             await until_empty(store, "event")
         nursery.cancel_scope.cancel()
+    assert [line["type"] for line in lines(file)] == ["ShareCreated", "KeygenCompleted"]
+
+
+async def test_zeros_behind_whole_lines_are_cut_off(store: Store, tmp_path: Path) -> None:
+    """A loss of power, after the length of a whole batch was on the disk and before its content was."""
+    file = tmp_path / "events.jsonl"
+    await active_share(store)
+    waiting = await store.waiting("event")
+    await trio.to_thread.run_sync(_append, file, waiting[:1])
+    before = file.read_bytes()
+    file.write_bytes(before + b"\0" * 9000)
+    await trio.to_thread.run_sync(_append, file, waiting[1:])
+    assert file.read_bytes().startswith(before)
     assert [line["type"] for line in lines(file)] == ["ShareCreated", "KeygenCompleted"]
 
 
