@@ -296,6 +296,7 @@ class ServiceRequests:
         row = request.row
         self._check_usable(row)
         _check_stated(row)
+        self._ground.vault.check_kek(row.sealed.kek_version)  # asked again and again: not an event each time
         self._ground.state.append(
             Use(
                 kind="reseal",

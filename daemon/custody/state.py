@@ -461,7 +461,7 @@ class State(Chain):
             StateRefused: The chain is shorter, or another one. Every later call that would write fails too.
         """
         with self._lock:
-            back = f"put the newest {self._path.parent} back, or revoke its shares"
+            back = f"put the newest {self._path.parent} back"
             if count > self.count:
                 self._lost = (
                     f"the state is older than a checkpoint: {self.count} events, the checkpoint has {count}; {back}"

@@ -153,7 +153,7 @@ class Vault:
 
     def open(self, blob: SealedBlob, header: SealHeader) -> SecretBytes:
         """Open into locked memory. Raises Refusal: `altered` where the blob is to blame."""
-        self._check_kek(blob.kek_version)
+        self.check_kek(blob.kek_version)
         made: list[SecretBytes] = []
 
         def room(length: int) -> SecretBytes:
@@ -168,8 +168,8 @@ class Vault:
             raise
         return made[0]
 
-    def _check_kek(self, version: int) -> None:
-        """Refuse where the token lacks a KEK that was once ours: the row is not to blame for that."""
+    def check_kek(self, version: int) -> None:
+        """Refuse where the token lacks a KEK that was once ours: the row is not to blame for that. Raises Refusal."""
         status = self._status if self.state == "ready" else None
         if status is not None and version not in status.kek_versions and 0 < version <= self.highest_kek():
             raise Refusal(
@@ -210,7 +210,8 @@ class Vault:
 
         def make(token: Token) -> None:
             token.new_kek_version()
-            self._note(token)
+            if not self._note(token):  # not written down, or not all there: looked at again by opening it anew
+                self._lost.set()
 
         self._run("making a KEK", make)
 

@@ -236,3 +236,7 @@ async def test_a_token_without_its_newest_kek_blames_no_share(committee: Committ
         message = await refused(alice, OpenAndCheck(row=row), "refused", "sealed.kek_version")
         assert "KEK version 1 is gone from the token" in message
         await alice.ask(OpenAndCheck(row=resealed), Done)
+        uses = sum(isinstance(event, Use) for event in node.chain())
+        for _ in range(3):  # as a rotation that goes on asking does
+            await refused(alice, Reseal(row=row), "refused", "sealed.kek_version")
+        assert sum(isinstance(event, Use) for event in node.chain()) == uses

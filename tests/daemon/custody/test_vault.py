@@ -1,0 +1,56 @@
+"""The vault's own part, where a real custodian cannot be brought to it: a disk that is full at one moment."""
+
+from __future__ import annotations
+
+import errno
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from daemon.custody import state as memory
+from daemon.custody.policy import read_policy
+from daemon.custody.state import State
+from daemon.custody.vault import Vault
+from daemon.custody.watchdog import Watchdog
+from tests.daemon.custody.node import make_node
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+class Connected:
+    """A token as it is when nothing is wrong with it."""
+
+    def __init__(self) -> None:
+        self.versions: tuple[int, ...] = (1,)
+
+    def status(self) -> SimpleNamespace:
+        return SimpleNamespace(identity_public=b"\2" * 33, current_kek=self.versions[-1], kek_versions=self.versions)
+
+    def new_kek_version(self) -> None:
+        self.versions = (*self.versions, self.versions[-1] + 1)
+
+
+def test_a_disk_that_is_full_while_a_kek_is_made_has_the_token_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path / "alice", "alice-server")
+    state = State(node.state)
+    vault: Any = Vault(read_policy(node.config, trusted=True), Watchdog(5), may_ask=False)
+    vault.admit = state.admit
+    vault._token = token = Connected()
+    assert vault._note(token)
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*_: object) -> None:
+        raise full
+
+    with monkeypatch.context() as patched:
+        patched.setattr(memory, "_write", refuse)
+        vault.new_kek()
+    assert (vault.state, vault._lost.is_set()) == ("token", True)
+    vault._hold(token)  # returns: it is opened anew, and then
+    assert vault._note(token)
+    assert vault.state == "ready"
+    assert state.highest_kek() == 2
