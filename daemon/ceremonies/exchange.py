@@ -69,7 +69,7 @@ class Exchange:
         self._round = 0
         self._round_began: float | None = None
         self._drops = 0
-        self._aborts_ignored = 0
+        self._abort_ignored = False
         self._blamed: wire.FaultReport | None = None
 
     async def until(self, *states: str) -> wire.Progress:
@@ -169,9 +169,9 @@ class Exchange:
         if fault is not None and fault != self._blamed and (fault.culprits or fault.evidence):
             self._blamed = fault
             await self._at.store.blame(session, fault)
-        if progress.aborts_ignored > self._aborts_ignored:
-            self._aborts_ignored = progress.aborts_ignored
-            await self._at.store.audited("tssd", "abort-ignored", about(session) | {"count": progress.aborts_ignored})
+        if progress.aborts_ignored and not self._abort_ignored:  # once: anybody can repeat the notice
+            self._abort_ignored = True
+            await self._at.store.audited("tssd", "abort-ignored", about(session))
 
     async def _enter_round(self, progress: wire.Progress) -> None:
         """Write the round down before its messages leave."""

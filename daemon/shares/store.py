@@ -162,7 +162,7 @@ class Store:
             self._jotter.execute("BEGIN IMMEDIATE")
         except sqlite3.Error:  # another process's turn; anything worse meets the writer too
             return False
-        _transact(self._jotter, [job])
+        _transact(self._jotter, [job], begun=True)
         return True
 
     def _commit(self) -> None:
@@ -899,10 +899,10 @@ def keep_pins(connection: sqlite3.Connection, pins: wire.Pins) -> None:
     )
 
 
-def _transact(connection: sqlite3.Connection, batch: list[_Write[object]]) -> None:
+def _transact(connection: sqlite3.Connection, batch: list[_Write[object]], *, begun: bool = False) -> None:
     """Carry out a batch in one transaction, each in a savepoint of its own. Errors are left in the jobs."""
     try:
-        if not connection.in_transaction:
+        if not begun:
             connection.execute("BEGIN IMMEDIATE")
         for job in batch:
             connection.execute("SAVEPOINT job")

@@ -55,10 +55,10 @@ def around(kind: str, original: Callable[..., Any]) -> Callable[..., Any]:
     return act
 
 
-def transact(*arguments: Any) -> None:  # noqa: ANN401  whatever the original takes
+def transact(*arguments: Any, **named: Any) -> None:  # noqa: ANN401  whatever the original takes
     """The store's transaction, in its thread."""
     kill_here("commit", "before")
-    _transact(*arguments)
+    _transact(*arguments, **named)
     kill_here("commit", "after")
 
 
@@ -85,7 +85,7 @@ async def admit(*arguments: Any) -> Any:  # noqa: ANN401  whatever the original 
 
 
 _transact, _append, _admit = store._transact, publisher._append, Admission.admit
-store._transact = transact  # type: ignore[assignment]
+store._transact = transact
 publisher._append = append  # type: ignore[assignment]
 Admission.admit = admit  # type: ignore[assignment, method-assign]
 Custodian.ask = around("call", Custodian.ask)  # type: ignore[method-assign]

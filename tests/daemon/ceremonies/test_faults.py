@@ -675,4 +675,4 @@ async def test_an_abort_after_a_confirmation_is_audited(
         assert completed(await committee.ended(session))
         await desk.admission.wait_idle()
         (row,) = [row for row in await desk.audit(limit=1000) if row.action == "abort-ignored"]
-        assert (row.subject["sessionId"], row.subject["count"]) == (str(session), 1)
+        assert row.subject["sessionId"] == str(session)
