@@ -53,6 +53,11 @@ static void advance(size_t who) {
     }
 }
 
+/* A ready that lists our hellos, and between two a valid signature's confirmation: not for their own signature, whose bit was changed. */
+static bool counts_unsigned(uint8_t kind) {
+    return kind == TSS_FRAME_READY || (kind == TSS_FRAME_CONFIRM && terms.kind == TSS_SIGNING && terms.members_len == 2);
+}
+
 /* Frames are public: what stands in them has been declassified where it was sealed. Each also comes once with a bit of its tag changed. */
 static size_t carry(size_t from) {
     tss_frame frame;
@@ -67,8 +72,7 @@ static size_t carry(size_t from) {
         changed[frame.data_len - 1] ^= 1;
         for (size_t to = 0; to < terms.members_len; to++) {
             if (to != from && (frame.to == TSS_BROADCAST || frame.to == to + 1)) {
-                /* A ready that lists our hellos counts, whatever its signature. */
-                must(tss_channel_receive(ends[to], changed, frame.data_len, 0) == TSS_NOTHING || frame.data[1] == TSS_FRAME_READY);
+                must(tss_channel_receive(ends[to], changed, frame.data_len, 0) == TSS_NOTHING || counts_unsigned(frame.data[1]));
                 (void)!tss_channel_receive(ends[to], frame.data, frame.data_len, 0);
                 advance(to);
             }
