@@ -515,7 +515,7 @@ async def test_ceremonies_are_as_many_as_the_arena_has_room_for(committee: Commi
 def test_a_ceremony_may_be_forgotten_while_a_begin_counts_them() -> None:
     vault = SimpleNamespace(recovery_fingerprint=b"")
     requests = ServiceRequests(
-        cast("Ground", SimpleNamespace(vault=vault, state=SimpleNamespace(recovery=b"", admit_identity=None)))
+        cast("Ground", SimpleNamespace(vault=vault, state=SimpleNamespace(recovery=b"", admit=None)))
     )
     forgets = threading.Thread(target=requests.answer, args=(Forget(ceremony=2), 0))
 
