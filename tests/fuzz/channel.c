@@ -323,7 +323,7 @@ static void sign_again(const table *t, size_t who, uint8_t *frame, size_t len) {
 /* Edit what is inside a sealed frame, and seal it again. */
 static size_t edit_inside(const table *t, size_t who, uint8_t *frame, size_t len, reader *program) {
     static uint8_t inside[ROOM];
-    if (frame[1] != TSS_FRAME_SEALED || len < FRAME_SEALED_HEADER_LEN + CRYPTO_TAG_LEN || t->ours->keys == NULL) {
+    if (frame[1] != TSS_FRAME_SEALED || len < FRAME_SEALED_HEADER_LEN + CRYPTO_TAG_LEN || t->ours->tools.open == NULL) {
         return edit(frame, len, program);
     }
     const uint8_t *key = t->ours->keys->receive32[who];
