@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal, cast
+from unittest.mock import MagicMock
 
 import msgspec
 import pytest
@@ -66,7 +67,7 @@ from tests.tss_cffi import seeded
 
 if TYPE_CHECKING:
     from daemon.custody.ceremonies import SealedCeremony
-    from daemon.custody.seats import Ground, SigningSeat
+    from daemon.custody.seats import SigningSeat
 
 PAIR = ("alice", "bob")
 
@@ -513,10 +514,9 @@ async def test_ceremonies_are_as_many_as_the_arena_has_room_for(committee: Commi
 
 
 def test_a_ceremony_may_be_forgotten_while_a_begin_counts_them() -> None:
-    vault = SimpleNamespace(recovery_fingerprint=b"")
-    requests = ServiceRequests(
-        cast("Ground", SimpleNamespace(vault=vault, state=SimpleNamespace(recovery=b"", admit=None)))
-    )
+    ground = MagicMock()
+    ground.vault.recovery_fingerprint = ground.state.recovery = b""
+    requests = ServiceRequests(ground)
     forgets = threading.Thread(target=requests.answer, args=(Forget(ceremony=2), 0))
 
     class Counted(Held):
