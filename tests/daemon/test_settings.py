@@ -138,8 +138,8 @@ def test_every_range_in_the_shipped_file_is_the_true_one() -> None:
         (SMALL + "[custody]\ncall_seconds = 6\n", "12: custody.call_seconds: custody.call_seconds = 6 leaves the"),
         (SMALL + "[custody]\ncall_seconds = 6\n", "hsm_call_seconds = 5; make it 7 or more"),
         (
-            SMALL + "hsm_call_seconds = 8\n[custody]\ncall_seconds = 9\n",
-            "13: custody.call_seconds: custody.call_seconds = 9 leaves the",
+            SMALL + "hsm_call_seconds = 7\n[custody]\ncall_seconds = 8\n",
+            "13: custody.call_seconds: custody.call_seconds = 8 leaves the",
         ),
         (SMALL + '[custody]\nsocket = "/run/tssd/tssd.sock"\n', "12: custody.socket: service.socket and custody.soc"),
         (
@@ -220,9 +220,9 @@ def test_one_mistake_in_a_list_is_one_refusal(tmp_path: Path, change: str) -> No
 def test_settings_at_the_edge_of_a_contradiction_stand_together(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text(
-        SMALL + "hsm_call_seconds = 8\nsignings_per_hour = 60\n" + '[custody]\ncall_seconds = 10\nstart = "spawn"\n'
+        SMALL + "hsm_call_seconds = 7\nsignings_per_hour = 60\n" + '[custody]\ncall_seconds = 9\nstart = "spawn"\n'
     )
-    assert load(file).custody.call_seconds == 10
+    assert load(file).custody.call_seconds == 9
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:

@@ -306,9 +306,9 @@ static tss_status sign_as(size_t who, tss_status asked, const uint8_t *digest, u
     return asked;
 }
 
-static tss_party *quiet_begin(uint32_t seat) {
+static tss_party *quiet_begin(uint32_t seat, uint16_t n) {
     armed = false;
-    tss_party *party = plain_begin(seat);
+    tss_party *party = plain_begin(seat, n);
     armed = true;
     return party;
 }
@@ -320,7 +320,7 @@ static void next_step(tss_channel *c, tss_party **party, size_t who, uint64_t no
     case TSS_CHANNEL_AGREED:
         CHECK(tss_channel_transcript(c, transcript32) == TSS_OK);
         if (*party == NULL) {
-            *party = quiet_begin((uint32_t)who + 1);
+            *party = quiet_begin((uint32_t)who + 1, c->ceremony.members_len);
         }
         (void)channel_went_well(tss_channel_attach(c, *party, now_ms));
         break;
@@ -336,15 +336,19 @@ static void next_step(tss_channel *c, tss_party **party, size_t who, uint64_t no
     }
 }
 
-static void exchange_frames(tss_channel *const *c, uint64_t now_ms) {
+static void exchange_frames(tss_channel *const *c, size_t n, uint64_t now_ms) {
     tss_frame frame;
     for (bool moved = true; moved;) {
         moved = false;
-        for (size_t from = 0; from < 2; from++) {
+        for (size_t from = 0; from < n; from++) {
             while (tss_channel_outgoing(c[from], &frame) == TSS_OK) {
                 moved = true;
-                const tss_status status = tss_channel_receive(c[1 - from], frame.data, frame.data_len, now_ms);
-                CHECK(status == TSS_OK || status == TSS_NOTHING);
+                for (size_t to = 0; to < n; to++) {
+                    if (to != from && (frame.to == TSS_BROADCAST || frame.to == to + 1)) {
+                        const tss_status status = tss_channel_receive(c[to], frame.data, frame.data_len, now_ms);
+                        CHECK(status == TSS_OK || status == TSS_NOTHING);
+                    }
+                }
             }
         }
     }
@@ -361,12 +365,13 @@ static bool failed_by_itself(const tss_channel *c) {
 }
 
 static void talk(const tss_ceremony *terms_of_it, bool abort_it) {
-    tss_channel *c[2] = {NULL, NULL};
-    tss_party *party[2] = {NULL, NULL};
+    tss_channel *c[SEATS_MAX] = {NULL};
+    tss_party *party[SEATS_MAX] = {NULL};
+    const size_t n = terms_of_it->members_len;
     uint64_t now_ms = 0;
     armed = true;
     bool open = true;
-    for (size_t i = 0; open && i < 2; i++) {
+    for (size_t i = 0; open && i < n; i++) {
         tss_ceremony own = *terms_of_it;
         uint8_t digest[32], signature[64];
         own.seat = (uint32_t)i + 1;
@@ -378,7 +383,7 @@ static void talk(const tss_ceremony *terms_of_it, bool abort_it) {
         }
     }
     for (size_t turn = 0; open && turn < PATIENCE; turn++, now_ms += 500) {
-        for (size_t i = 0; i < 2; i++) {
+        for (size_t i = 0; i < n; i++) {
             next_step(c[i], &party[i], i, now_ms);
             tss_channel_tick(c[i], now_ms);
         }
@@ -388,20 +393,24 @@ static void talk(const tss_ceremony *terms_of_it, bool abort_it) {
                 (void)channel_went_well(tss_channel_abort_signed(c[0], signature));
             }
         }
-        exchange_frames(c, now_ms);
+        exchange_frames(c, n, now_ms);
         tss_channel_connected(c[0], now_ms);
     }
-    for (size_t i = 0; open && i < 2; i++) {
+    bool by_itself = false;
+    for (size_t i = 0; open && i < n; i++) {
+        by_itself = failed_by_itself(c[i]) || by_itself;
+    }
+    for (size_t i = 0; open && i < n; i++) {
         const tss_channel_state state = tss_channel_state_of(c[i]);
         if (!refused) {
             CHECK(state == (abort_it ? TSS_CHANNEL_FAILED : TSS_CHANNEL_COMPLETE));
         }
         if (state == TSS_CHANNEL_FAILED && !abort_it) {
             well = false;
-            CHECK(failed_by_itself(c[0]) || failed_by_itself(c[1]));
+            CHECK(by_itself);
         }
     }
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < n; i++) {
         tss_channel_free(c[i]);
         tss_party_free(party[i]);
     }
@@ -417,6 +426,8 @@ int main(int argc, char **argv) {
     talk(&terms[0], false);
     talk(&terms[1], false);
     talk(&terms[1], true);
+    talk(&terms[2], false);
+    talk(&terms[3], false);
     sign_with_it(saves);
     make_key(sets);
     (void)printf("%zu places\n", places);
