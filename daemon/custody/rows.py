@@ -208,13 +208,12 @@ def seal(vault: Vault, row: ShareRow, share: SecretBytes) -> ShareRow:
 
 
 def open_bytes(vault: Vault, row: ShareRow) -> SecretBytes:
-    """Open a row's share; for the caller to wipe. Raises Refusal."""
-    check_row(row)
+    """Open the share of a row that `check_row` has passed; for the caller to wipe. Raises Refusal."""
     return vault.open(blob_of(row.sealed), share_header(row))
 
 
 def open_share(vault: Vault, row: ShareRow, *, prove: bool = True) -> Share:
-    """Open, load and check a row's share against all it says; for the caller to wipe. Raises Refusal.
+    """Open, load and check the share of a row that `check_row` has passed against all it says. Raises Refusal.
 
     Nothing is sealed as a share but bytes that were proven, and what opens under the row's header is those bytes: to
     sign with them they need not be proven again.
