@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.tss_cffi.channel import independent as wire
 from tests.tss_cffi.channel.seats import (
@@ -26,6 +27,7 @@ from tests.tss_cffi.channel.seats import (
     keygen_terms,
     signing_terms,
 )
+from tests.tss_cffi.seeded import core
 
 if TYPE_CHECKING:
     from tests.tss_cffi.channel.independent import Terms
@@ -146,10 +148,9 @@ class Link(RuleBasedStateMachine):
             node.channel.connected(self.table.now)
             self.table.collect()
 
-    @precondition(lambda self: not self.crashed)
     @rule(number=st.integers(1, 3), lost=st.booleans())
     def crash(self, number: int, lost: bool) -> None:  # noqa: FBT001 - hypothesis passes by keyword
-        """The custodian of a seat is killed; what it had sent may be lost, too."""
+        """The custodian of a seat is killed, perhaps not the first; what it had sent may be lost, too."""
         node = self.table.nodes.get(number)
         if isinstance(node, Seat):
             self.crashed = True
@@ -254,6 +255,13 @@ class ThreeLink(SigningLink):
         return signing_terms((1, 2, 3))
 
 
+class ThreeKeygenLink(KeygenLink):
+    """A keygen of three: two can be done, or gone, while the third knows nothing of it."""
+
+    def terms(self) -> Terms:
+        return keygen_terms(3)
+
+
 EXAMPLES = int(os.environ.get("CHANNEL_EXAMPLES", "20"))
 BUDGET = settings(
     max_examples=EXAMPLES,
@@ -268,6 +276,8 @@ TestKeygenLink = KeygenLink.TestCase
 TestKeygenLink.settings = BUDGET
 TestThreeLink = ThreeLink.TestCase
 TestThreeLink.settings = BUDGET
+TestThreeKeygenLink = ThreeKeygenLink.TestCase
+TestThreeKeygenLink.settings = BUDGET
 
 
 def test_a_share_becomes_active_everywhere_through_whoever_holds_the_set() -> None:
@@ -299,6 +309,28 @@ def test_a_share_becomes_active_everywhere_through_whoever_holds_the_set() -> No
         assert not away.active
         table.wait(2000)
         assert away.active
+
+
+def test_over_a_dead_link_a_share_stays_pending_until_it_is_given_up() -> None:
+    """All hold their share, no confirmation arrives: nobody is active, nobody can take back its word, nobody hangs."""
+    with Table(keygen_terms(3)) as table:
+        table.collect()
+        while any(seat.state is not State.CONFIRMING for seat in table.seats.values()):
+            _, to, frame = table.flying.popleft()
+            if frame[1] != wire.CONFIRM:
+                table.nodes[to].receive(frame, 0)
+                table.collect()
+        while table.now < PATIENCE:
+            table.now += TICK
+            for node in table.nodes.values():
+                node.tick(table.now)
+                node.outgoing()
+        assert table.states() == [State.CONFIRMING] * 3
+        for number, seat in table.seats.items():
+            assert set(seat.channel.progress().waits_for) == {1, 2, 3} - {number}
+            with pytest.raises(core.Misuse):
+                seat.channel.abort("deadline")
+            assert seat.channel.fault() is None
 
 
 def test_over_a_dead_link_each_ends_at_its_own_deadline() -> None:
