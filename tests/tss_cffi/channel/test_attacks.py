@@ -324,6 +324,15 @@ def unsigned(statement: bytes) -> bytes:
     return statement[:-1] + bytes([statement[-1] ^ 1])
 
 
+ED25519_ORDER: Final = 2**252 + 27742317777372353535851937790883648493
+
+
+def malleated(statement: bytes) -> bytes:
+    """The statement under the other S of the same signature, S + L: RFC 8032, 5.1.7 refuses it."""
+    s = int.from_bytes(statement[-32:], "little") + ED25519_ORDER
+    return statement[:-32] + s.to_bytes(32, "little")
+
+
 def agreed_with(table: Table) -> tuple[Seat, Stranger]:
     """Our seat 1, which waits for the readies of seat 2 (ours) and 3, and the stranger in seat 3."""
     table.collect()
@@ -354,10 +363,11 @@ def test_a_ready_that_lists_our_hellos_is_taken_unchecked_and_proved_by_the_firs
         assert table.states() == [COMPLETE, COMPLETE]
 
 
-def test_a_ready_that_lists_other_hellos_unsigned_opens_no_dispute() -> None:
+@pytest.mark.parametrize("spoilt", [unsigned, malleated])
+def test_a_ready_that_lists_other_hellos_unsigned_opens_no_dispute(spoilt: Callable[[bytes], bytes]) -> None:
     with Table(signing_terms(), {3: Stranger}) as table:
         seat, stranger = agreed_with(table)
-        seat.receive(unsigned(other_ready(stranger)), 0)
+        seat.receive(spoilt(other_ready(stranger)), 0)
         assert seat.channel.drops()["signature"] == 1
         seat.receive(stranger.peer.ready(), 0)
         table.deliver()
