@@ -16,7 +16,6 @@ signal ends the drain. Queries are not answered while draining: whoever restarts
 from __future__ import annotations
 
 import fcntl
-import gc
 import grp
 import os
 import signal
@@ -32,6 +31,7 @@ from daemon.api.server import serve
 from daemon.ceremonies import restart
 from daemon.ceremonies.admission import Admission
 from daemon.ceremonies.pool import Pool
+from daemon.collector import settle_memory
 from daemon.custody.client import Connect, Spawn, open_custodian
 from daemon.desk import Desk
 from daemon.errors import DaemonError, Refused, SettingsRefused
@@ -59,8 +59,6 @@ FIRST_INHERITED: Final = 3
 BACKLOG: Final = 128
 SETTLE_SECONDS: Final = 5.0
 """For the custodian to know how its HSM is."""
-COLLECT_AFTER: Final = 10_000
-"""New objects before the collector looks at them: a signing makes and drops some thousands, nearly none in cycles."""
 FAREWELL_SECONDS: Final = 2.0
 """For the last checkpoint of the audit log."""
 
@@ -157,13 +155,6 @@ async def serve_until_stopped(desk: Desk, listeners: list[trio.SocketListener], 
         desk.admission.stopping = True
         tell_systemd("STOPPING=1")
         doors.cancel_scope.cancel()
-
-
-def settle_memory() -> None:
-    """What start-up has made stays: the collector need not look through it again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
 
 
 async def drain(desk: Desk, signals: AsyncIterator[int]) -> None:

@@ -360,13 +360,14 @@ class Admission:
 
     def observe_waits(self) -> None:
         """Set the gauges that an outage in silence would show in: progress, and what sessions wait for."""
-        types = Counter(running.session.type for running in self.working)
+        working = self.working
+        types = Counter(running.session.type for running in working)
         for type_ in SessionType:
             self._metrics.running.labels(type_).set(types[type_])
-        waits = Counter(_named(running) for running in self.working)
+        waits = Counter(_named(running) for running in working)
         for name in ("peers", "router", "coordinator", "pre-parameters", "custodian"):
             self._metrics.waiting.labels(name).set(waits[name])
-        newest = max((running.progressed_at for running in self.working), default=None)
+        newest = max((running.progressed_at for running in working), default=None)
         self._metrics.since_progress.set(0 if newest is None else trio.current_time() - newest)
 
     def check_alone(self, share: Share, but: Running | None = None) -> None:

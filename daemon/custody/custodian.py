@@ -12,7 +12,6 @@ from __future__ import annotations
 from tss_cffi import ArenaUnavailable, open_arena
 
 import argparse
-import gc
 import logging
 import os
 import socket
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from daemon.collector import settle_memory
 from daemon.custody.hardening import become_owner_of, harden
 from daemon.custody.operation import OperatorRequests
 from daemon.custody.pins import PinBook
@@ -68,8 +68,6 @@ OPERATOR_MIB: Final = 1
 CALLS_MAX: Final = 1024
 """Calls under way at a time; more are answered `busy` unread."""
 RECEIVE_BYTES: Final = 256 * 1024
-COLLECT_AFTER: Final = 10_000
-"""New objects before the collector looks at them: a signing makes and drops some thousands, nearly none in cycles."""
 PREPARING_NICE: Final = 10
 LISTEN_FD: Final = 3
 """The first descriptor that systemd hands over (sd_listen_fds(3))."""
@@ -221,13 +219,6 @@ def run(options: argparse.Namespace) -> None:
         vault.start()
     settle_memory()
     Connection(stream, requests, threads).serve()
-
-
-def settle_memory() -> None:
-    """What start-up has made stays: the collector need not go through it again while ceremonies come and go."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
