@@ -21,7 +21,6 @@ import json
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -189,10 +188,8 @@ class Trial:
         await self.victim.stop(signal.SIGKILL)
         self._arm.unlink(missing_ok=True)
         began = time.monotonic()
-        command = ["setpriv", "--pdeathsig", "TERM", sys.executable, str(KILLED), str(self._arm)]
-        command += ["--config", str(self.victim.config), "--trusted-config"]
-        with self.victim.log.open("ab") as log:
-            self.victim.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: ASYNC220
+        self.victim.program = (str(KILLED), str(self._arm))
+        await self.victim.start()
         with trio.fail_after(END_SECONDS):
             async with self.victim.client() as client:
                 while True:
@@ -201,6 +198,7 @@ class Trial:
                             break
                     await trio.sleep(0.02)
         if timed:
+            assert self.victim.process is not None
             self.findings.restarts.append(time.monotonic() - began)
             self.findings.processor.append(processor_seconds(self.victim.process.pid))
 
