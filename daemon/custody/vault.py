@@ -109,6 +109,8 @@ class Vault:
         self._refused: CredentialIdentity | None = None
         self._token: Token | None = None
         self._lost = threading.Event()
+        self._stating = threading.Lock()
+        """Held while the state is set: by the keeper, and by whoever felt the loss of the token."""
         self._connecting = threading.Lock()
         """Held while connecting and while keys are made: a reconnect in between would pull the token away."""
         self._status: TokenStatus | None = None
@@ -229,7 +231,7 @@ class Vault:
         except HsmError as error:
             self.errors += 1
             if isinstance(error, ModuleLost | SessionLost | CredentialRefused):
-                self._lost.set()
+                self._lose()
             raise Refusal("token", f"{what}: {error}") from None
 
     def _live(self) -> None:
@@ -306,7 +308,12 @@ class Vault:
                 self.errors += 1
                 self._away(error)
                 return
-        self._set("token", "the HSM failed and is being opened again")
+        self._lose()
+
+    def _lose(self) -> None:
+        """Ask nothing more of a token that failed; the keeper opens it again."""
+        self._set("token", "the HSM failed and is being opened again", only_from="ready")
+        self._lost.set()
 
     def _pin_to_try(self) -> Pin | None:
         """The PIN, unless the token refused this very one."""
@@ -347,10 +354,13 @@ class Vault:
         self._refused = identity
         self._set("credential", str(error))
 
-    def _set(self, state: VaultState, reason: str) -> None:
-        if (state, reason) != (self.state, self.reason):
-            log.info("HSM", state=state, reason=reason)
-        self.state, self.reason = state, reason
+    def _set(self, state: VaultState, reason: str, *, only_from: VaultState | None = None) -> None:
+        with self._stating:
+            if only_from is not None and self.state != only_from:
+                return
+            if (state, reason) != (self.state, self.reason):
+                log.info("HSM", state=state, reason=reason)
+            self.state, self.reason = state, reason
 
 
 def connect_calls(seconds: int) -> float:

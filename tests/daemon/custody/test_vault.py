@@ -1,4 +1,4 @@
-"""The vault's own part, where a real custodian cannot be brought to it: a disk that is full at one moment."""
+"""The vault's own part, where a real custodian cannot be brought to it: one moment, between two threads."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import errno
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from daemon.custody import state as memory
 from daemon.custody.policy import read_policy
+from daemon.custody.refusal import Refusal
 from daemon.custody.state import State
 from daemon.custody.vault import Vault
 from daemon.custody.watchdog import Watchdog
+from hsm.errors import CredentialRefused, ModuleLost
 from tests.daemon.custody.node import make_node
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 class Connected:
@@ -54,3 +56,25 @@ def test_a_disk_that_is_full_while_a_kek_is_made_has_the_token_looked_at_again(
     assert vault._note(token)
     assert vault.state == "ready"
     assert state.highest_kek() == 2
+
+
+def test_a_token_that_failed_is_asked_nothing_more_before_the_keeper_has_even_woken(tmp_path: Path) -> None:
+    node = make_node(tmp_path / "alice", "alice-server")
+    vault: Any = Vault(read_policy(node.config, trusted=True), Watchdog(5), may_ask=False)
+    vault._token = token = Connected()
+    assert vault._note(token)
+    asked = []
+
+    def fail(_: Connected) -> None:
+        asked.append("once")
+        raise ModuleLost("CKR_DEVICE_ERROR")
+
+    for _ in range(2):
+        with pytest.raises(Refusal) as caught:
+            vault._run("opening", fail)
+        assert caught.value.kind == "token"
+    assert asked == ["once"]
+    assert (vault.state, vault._lost.is_set()) == ("token", True)
+    vault._away(CredentialRefused("wrong"))  # what the keeper found out is not overwritten by a call that ends late
+    vault._lose()
+    assert vault.state != "token"
