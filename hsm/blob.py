@@ -4,7 +4,9 @@ import base64
 import binascii
 import hashlib
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Literal, Self, get_args
 
 from hsm.errors import DataAltered
@@ -25,6 +27,7 @@ TEXT_MAX: Final = 255
 RECOVERY_BYTES: Final = range(1 + 3072 // 8, 1 + 8192 // 8 + 1)
 
 Domain = Literal["share", "pre-params", "state", "canary"]
+DOMAINS: Final = frozenset(get_args(Domain))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,25 +57,29 @@ class SealHeader:
     generation: int = 0
 
     def __post_init__(self) -> None:
-        if self.domain not in get_args(Domain):
+        if self.domain not in DOMAINS:
             raise ValueError(f"no seal domain {self.domain!r}")
-        for name in ("party_id", "share_id", "session_id", "share_type"):
-            if len(getattr(self, name).encode()) > TEXT_MAX:
+        for name, text in (
+            ("party_id", self.party_id),
+            ("share_id", self.share_id),
+            ("session_id", self.session_id),
+            ("share_type", self.share_type),
+        ):
+            if len(text.encode()) > TEXT_MAX:
                 raise ValueError(f"{name} is longer than {TEXT_MAX} bytes")
         if not self.party_id or not self.share_id:
             raise ValueError("party_id and share_id are required")
         if not 0 <= self.generation < 2**32 or not 0 <= self.threshold_t <= self.threshold_n < 2**16:
             raise ValueError("generation or threshold out of range")
         share = self.domain == "share"
-        wholly = {
-            "session_id": bool(self.session_id),
-            "share_type": bool(self.share_type),
-            "public_key": len(self.public_key) == POINT_BYTES,
-            "threshold_t": self.threshold_t >= THRESHOLD_MIN,
-            "committee_digest": len(self.committee_digest) == DIGEST_BYTES,
-        }
-        for name, whole in wholly.items():
-            if not whole and (share or getattr(self, name)):
+        for name, given, whole in (
+            ("session_id", self.session_id, bool(self.session_id)),
+            ("share_type", self.share_type, bool(self.share_type)),
+            ("public_key", self.public_key, len(self.public_key) == POINT_BYTES),
+            ("threshold_t", self.threshold_t, self.threshold_t >= THRESHOLD_MIN),
+            ("committee_digest", self.committee_digest, len(self.committee_digest) == DIGEST_BYTES),
+        ):
+            if not whole and (share or given):
                 raise ValueError(f"{name} of a {self.domain} header is missing or has an odd size")
 
 
@@ -109,29 +116,39 @@ class SealedBlob:
         if self.format != FORMAT:
             newer = "newer than this program knows; update it" if self.format > FORMAT else "unknown"
             raise DataAltered(f"format {self.format} is {newer}")
-        problem = self._problem()
-        if problem:
+        for problem in chain(self._key_problems(), self._chunk_problems()):
             raise DataAltered(f"sealed blob: {problem}")
 
-    def _problem(self) -> str | None:
-        checks = (
-            (self.tier == TIER, f"tier {self.tier!r} is unknown"),
-            (0 < self.kek_version < 2**32, "kek is out of range"),
-            (len(self.wrapped_key) == WRAPPED_KEY_BYTES, "the wrapped key is not 40 bytes long"),
-            ((self.recovery_wrapped is None) == (self.recovery_fingerprint is None), "half a recovery key"),
-            (self.recovery_wrapped is None or len(self.recovery_wrapped) in RECOVERY_BYTES, "odd recovery key size"),
-            (
-                self.recovery_fingerprint is None or len(self.recovery_fingerprint) == DIGEST_BYTES,
-                "odd recovery fingerprint size",
-            ),
-            (0 < len(self.chunks) <= CHUNKS_MAX, f"{len(self.chunks)} chunks; 1 to {CHUNKS_MAX} are possible"),
-            (all(len(c.data) == CHUNK_BYTES for c in self.chunks[:-1]), "a chunk before the last is not full"),
-            (all(0 < len(c.data) <= CHUNK_BYTES for c in self.chunks[-1:]), "the last chunk has an odd size"),
-            (all(len(c.iv) in IV_BYTES for c in self.chunks), "odd iv size"),
-            (all(len(c.auth_tag) == TAG_BYTES for c in self.chunks), "odd authTag size"),
-            (len({c.iv for c in self.chunks}) == len(self.chunks), "two chunks have the same iv"),
-        )
-        return next((text for holds, text in checks if not holds), None)
+    def _key_problems(self) -> Iterator[str]:
+        if self.tier != TIER:
+            yield f"tier {self.tier!r} is unknown"
+        if not 0 < self.kek_version < 2**32:
+            yield "kek is out of range"
+        if len(self.wrapped_key) != WRAPPED_KEY_BYTES:
+            yield "the wrapped key is not 40 bytes long"
+        if (self.recovery_wrapped is None) != (self.recovery_fingerprint is None):
+            yield "half a recovery key"
+        if self.recovery_wrapped is not None and len(self.recovery_wrapped) not in RECOVERY_BYTES:
+            yield "odd recovery key size"
+        if self.recovery_fingerprint is not None and len(self.recovery_fingerprint) != DIGEST_BYTES:
+            yield "odd recovery fingerprint size"
+
+    def _chunk_problems(self) -> Iterator[str]:
+        if not 0 < len(self.chunks) <= CHUNKS_MAX:
+            yield f"{len(self.chunks)} chunks; 1 to {CHUNKS_MAX} are possible"
+            return
+        *full, last = (len(chunk.data) for chunk in self.chunks)
+        if any(length != CHUNK_BYTES for length in full):
+            yield "a chunk before the last is not full"
+        if not 0 < last <= CHUNK_BYTES:
+            yield "the last chunk has an odd size"
+        for chunk in self.chunks:
+            if len(chunk.iv) not in IV_BYTES:
+                yield "odd iv size"
+            if len(chunk.auth_tag) != TAG_BYTES:
+                yield "odd authTag size"
+        if len({chunk.iv for chunk in self.chunks}) != len(self.chunks):
+            yield "two chunks have the same iv"
 
     def __len__(self) -> int:
         """Bytes of plaintext."""
@@ -258,4 +275,4 @@ def associated_data(
 
 
 def _prefixed(raw: bytes) -> bytes:
-    return struct.pack(">H", len(raw)) + raw
+    return len(raw).to_bytes(2) + raw

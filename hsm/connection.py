@@ -283,7 +283,8 @@ class Connection:
     def _take(self) -> _Session:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._shut or self._idle or self._open < self.limit)
+                while not (self._shut or self._idle or self._open < self.limit):
+                    self._changed.wait()
                 if self._shut:
                     raise ModuleLost("the connection to the module is closed")
                 self._borrowed += 1
@@ -312,13 +313,13 @@ class Connection:
 
     def _give_back(self, session: _Session) -> None:
         with self._changed:
-            current = session.generation == self.generation
-            if current:
+            if session.generation == self.generation:
                 self._idle.append(session)
-            else:
-                self._open -= 1
-        if not current:
-            _close(session)
+                self._borrowed -= 1
+                self._changed.notify_all()
+                return
+            self._open -= 1
+        _close(session)
         with self._changed:
             self._borrowed -= 1
             self._changed.notify_all()

@@ -60,6 +60,8 @@ class Profile:
     """The token takes CKA_ALLOWED_MECHANISMS."""
     tells_local: bool = True
     """A generated key says CKA_LOCAL."""
+    in_process: bool = False
+    """The module computes in our own process, under locks of its own: two threads get less done than one."""
     copyable: bool = False
     """The token knows CKA_COPYABLE, and so would copy a key that does not forbid it."""
     wrap_with_trusted: bool = False
@@ -71,8 +73,8 @@ PROFILES: Final = MappingProxyType(
     {
         profile.name: profile
         for profile in (
-            Profile(name="softhsm", oaep=Oaep.SHA1, copyable=True),  # no other hash, up to 2.7
-            Profile(name="nss", unwrap_template=False, allowed_mechanisms=False, tells_local=False),
+            Profile(name="softhsm", oaep=Oaep.SHA1, in_process=True, copyable=True),  # no other hash, up to 2.7
+            Profile(name="nss", unwrap_template=False, allowed_mechanisms=False, tells_local=False, in_process=True),
             # The vendor's GCM puts the IV before the ciphertext; the standard number would write it back.
             Profile(
                 name="cloudhsm",

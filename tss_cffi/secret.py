@@ -51,18 +51,21 @@ class SecretBytes:
     """Key material in C-owned, locked memory; wiped on close. Never printed or pickled."""
 
     _handle: Any
+    _length: int
 
     def __init__(self, length: int) -> None:
         """Make `length` zero bytes, 1 to 1 MiB. Raises Misuse or ArenaFull."""
         slot = ffi.new("tss_secret **")
         check(lib.tss_secret_new(slot, in_range(length, "len", SIZE_MAX)))
         self._handle = slot[0]
+        self._length = length
 
     @classmethod
     def adopt(cls, handle: Any) -> Self:  # noqa: ANN401 - cffi pointers have no type
         """Own a tss_secret that a C call handed over."""
         secret = cls.__new__(cls)
         secret._handle = handle  # noqa: SLF001 - its own class's constructor
+        secret._length = int(lib.tss_secret_len(handle))  # noqa: SLF001 - likewise
         return secret
 
     @property
@@ -78,7 +81,7 @@ class SecretBytes:
         return int(ffi.cast("uintptr_t", lib.tss_secret_data(self.handle)))
 
     def __len__(self) -> int:
-        return int(lib.tss_secret_len(self.handle))
+        return self._length
 
     def close(self) -> None:
         """Wipe and release; harmless when done already."""

@@ -1,8 +1,9 @@
 """The secret side's process: HSM, shares and protocol rounds behind the wall's typed frames.
 
 One thread reads calls and answers `GetStatus`; workers carry out the others, one for each core, the calls of one
-ceremony in their order; two more keep the HSM and watch for calls that hang. There is no network here, no database and
-no path that a request could name. When the connection ends the process ends, and with it everything it held.
+ceremony in their order, with others beside them for what belongs to no ceremony; two more keep the HSM and watch for
+calls that hang. There is no network here, no database and no path that a request could name. When the connection ends
+the process ends, and with it everything it held.
 """
 # ruff: noqa: I001  (the core comes first, see below)
 
@@ -44,9 +45,11 @@ from daemon.custody.wire import (
     Call,
     Failure,
     GetStatus,
+    OpenAndCheck,
     Prepare,
     Reply,
     Request,
+    Reseal,
     body_length,
     decode_call,
     encode,
@@ -67,7 +70,8 @@ OPERATOR_MIB: Final = 1
 """Locked memory where there are no ceremonies: a terminal's limit is lower than the unit's."""
 CALLS_MAX: Final = 1024
 """Calls under way at a time; more are answered `busy` unread."""
-RECEIVE_BYTES: Final = 256 * 1024
+RECEIVE_BYTES: Final = 64 * 1024
+"""A row and more. What is much larger the C library would map and unmap for each call."""
 PREPARING_NICE: Final = 10
 LISTEN_FD: Final = 3
 """The first descriptor that systemd hands over (sd_listen_fds(3))."""
@@ -86,12 +90,14 @@ class Requests(Protocol):
 class Connection:
     """The one connection, to tssd."""
 
-    def __init__(self, stream: socket.socket, requests: Requests, threads: int) -> None:
+    def __init__(self, stream: socket.socket, requests: Requests, threads: int, row_threads: int) -> None:
         stream.settimeout(None)
         self._stream = stream
         self._requests = requests
         self._workers = Workers(threads, "worker")
-        # In a thread of its own: a search takes a second for each call and must not keep a ceremony waiting.
+        # In threads of their own: neither a store that is worked through, row by row, nor a search, a second for each
+        # call, must keep a ceremony waiting.
+        self._rows = Workers(row_threads, "rows")
         self._preparing = Workers(1, "preparing", nice=PREPARING_NICE)
         self._writing = threading.Lock()
         self._room = threading.Semaphore(CALLS_MAX)
@@ -103,14 +109,18 @@ class Connection:
                 if isinstance(call.request, GetStatus):
                     self._reply(call, self._carry_out(call))
                 elif self._room.acquire(blocking=False):
-                    workers = self._preparing if isinstance(call.request, Prepare) else self._workers
-                    workers.put(partial(self._work, call), self._requests.lane(call.request))
+                    self._workers_for(call.request).put(partial(self._work, call), self._requests.lane(call.request))
                 else:
                     self._reply(call, Failure(kind="busy", message="too many calls at a time", field=""))
         except Broken as error:
             log.error("tssd broke the wall's rules", problem=str(error))  # noqa: TRY400  (no place in code is to blame)
         except OSError as error:
             log.info("the connection to tssd ended", problem=str(error))
+
+    def _workers_for(self, request: Request) -> Workers:
+        if isinstance(request, OpenAndCheck | Reseal):
+            return self._rows
+        return self._preparing if isinstance(request, Prepare) else self._workers
 
     def _calls(self) -> Iterator[Call]:
         buffer = bytearray()
@@ -218,7 +228,7 @@ def run(options: argparse.Namespace) -> None:
     if not options.operator:
         vault.start()
     settle_memory()
-    Connection(stream, requests, threads).serve()
+    Connection(stream, requests, threads, 1 if vault.in_process else threads).serve()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

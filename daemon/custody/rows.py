@@ -28,6 +28,8 @@ from hsm import Chunk, DataAltered, SealedBlob, SealHeader
 from tss_cffi import KeyMaterialRefused, Share
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from daemon.custody.vault import Vault
     from daemon.custody.wire import PreparedRow, Seat, ShareRow
     from tss_cffi import SecretBytes, ShareInfo
@@ -51,7 +53,7 @@ def committee_digest(row: ShareRow) -> bytes:
         struct.pack(">IH", row.seat, len(row.committee)),
     ]
     for member, identity in zip(row.committee, identities, strict=True):
-        parts += [struct.pack(">I", member.seat), _string(member.party_id.encode()), _string(identity)]
+        parts += [member.seat.to_bytes(4), _string(member.party_id.encode()), _string(identity)]
     parts += [_string(row.transcript), _string(row.result_digest), _string(row.confirmation)]
     return hashlib.sha256(b"".join(parts)).digest()
 
@@ -116,38 +118,50 @@ def check_row(row: ShareRow) -> None:
     check_session(row.session)
     check_name(row.share_id, "share_id")
     check_committee(row.committee, row.threshold, row.party_id)
-    identities = len(row.committee) if row.channel == "sealed" else 0
-    transcript = DIGEST_BYTES if row.channel == "sealed" else 0
-    for holds, field in (
-        (Members(row.committee).seats[row.party_id] == row.seat, "seat"),
-        (len(row.public_key) == KEY_BYTES, "public_key"),
-        (0 <= row.generation < 2**32, "generation"),
-        (len(row.result_digest) == DIGEST_BYTES, "result_digest"),
-        (len(row.identities) == identities, "identities"),
-        (all(len(key) == KEY_BYTES for key in row.identities), "identities"),
-        (len(row.transcript) == transcript, "transcript"),
-        (bool(row.confirmation) == (row.channel == "sealed"), "confirmation"),
-        (len(row.confirmation) <= CONFIRMATION_MAX, "confirmation"),
-    ):
-        if not holds:
-            raise Refusal("altered", f"the row's {field} cannot be", field)
+    for field in _odd_fields(row):
+        raise Refusal("altered", f"the row's {field} cannot be", field)
+
+
+def _odd_fields(row: ShareRow) -> Iterator[str]:
+    sealed = row.channel == "sealed"
+    if Members(row.committee).seats[row.party_id] != row.seat:
+        yield "seat"
+    if len(row.public_key) != KEY_BYTES:
+        yield "public_key"
+    if not 0 <= row.generation < 2**32:
+        yield "generation"
+    if len(row.result_digest) != DIGEST_BYTES:
+        yield "result_digest"
+    if [len(key) for key in row.identities] != [KEY_BYTES] * (len(row.committee) if sealed else 0):
+        yield "identities"
+    if len(row.transcript) != (DIGEST_BYTES if sealed else 0):
+        yield "transcript"
+    if bool(row.confirmation) != sealed or len(row.confirmation) > CONFIRMATION_MAX:
+        yield "confirmation"
 
 
 def check_committee(committee: tuple[Seat, ...], threshold: int, party_id: str) -> None:
     """Refuse what is no committee with party_id in it and a threshold that fits."""
+    for field in _odd_terms(committee, threshold, party_id):
+        raise Refusal("refused", f"the {field} cannot be", field)
+
+
+def _odd_terms(committee: tuple[Seat, ...], threshold: int, party_id: str) -> Iterator[str]:
     seats = [member.seat for member in committee]
     parties = [member.party_id for member in committee]
-    for holds, field in (
-        (2 <= len(committee) <= COMMITTEE_MAX, "committee"),  # noqa: PLR2004  (one party is no committee)
-        (seats == sorted(set(seats)), "committee"),
-        (all(1 <= seat <= SEAT_MAX for seat in seats), "committee"),
-        (len(set(parties)) == len(parties), "committee"),
-        (all(len(party) <= PARTY_ID_MAX and PARTY_ID.fullmatch(party) for party in parties), "committee"),
-        (party_id in parties, "party_id"),
-        (2 <= threshold <= len(committee), "threshold"),  # noqa: PLR2004  (one signer is no threshold)
-    ):
-        if not holds:
-            raise Refusal("refused", f"the {field} cannot be", field)
+    if not 2 <= len(committee) <= COMMITTEE_MAX:  # noqa: PLR2004  (one party is no committee)
+        yield "committee"
+    if seats != sorted(set(seats)) or not 1 <= seats[0] <= seats[-1] <= SEAT_MAX:
+        yield "committee"
+    if len(set(parties)) != len(parties):
+        yield "committee"
+    for party in parties:
+        if len(party) > PARTY_ID_MAX or not PARTY_ID.fullmatch(party):
+            yield "committee"
+    if party_id not in parties:
+        yield "party_id"
+    if not 2 <= threshold <= len(committee):  # noqa: PLR2004  (one signer is no threshold)
+        yield "threshold"
 
 
 def check_session(session: bytes) -> None:
@@ -244,4 +258,4 @@ UNSEALED: Final = Sealed(
 
 
 def _string(content: bytes) -> bytes:
-    return struct.pack(">H", len(content)) + content
+    return len(content).to_bytes(2) + content

@@ -23,6 +23,7 @@ from daemon.custody.policy import PinCredential, PinFile, PolicyRefused
 from daemon.custody.refusal import Refusal
 from daemon.custody.state import StateRefused
 from hsm import (
+    PROFILES,
     CredentialRefused,
     DataAltered,
     HsmError,
@@ -128,6 +129,12 @@ class Vault:
     def status(self) -> TokenStatus | None:
         """What the token said when it was last connected; None before."""
         return self._status
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the module gains nothing from several threads."""
+        profile = PROFILES.get(self._policy.profile)  # one that does not exist is refused where the token is opened
+        return profile is not None and profile.in_process
 
     @property
     def recovery_fingerprint(self) -> bytes:

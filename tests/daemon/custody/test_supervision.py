@@ -360,6 +360,30 @@ async def test_a_hanging_module_ends_the_process(
         await alice.ask(asked, Frame)
 
 
+async def test_rows_that_are_opened_keep_no_other_call_waiting(
+    committee: Committee, faulty: tuple[Node, fault.Control]
+) -> None:
+    _, control = faulty
+    async with committee.up("alice") as custodians:
+        alice = custodians["alice"]
+        epoch = alice.epoch
+        control.fault("C_Decrypt", fault.Action.HANG, times=0)
+        before = control.calls("C_Decrypt")
+
+        async def open_row() -> None:
+            with pytest.raises(CustodianGone):
+                await alice.ask(OpenAndCheck(row=committee.shares["alice"].row), Done)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):  # more than there are threads
+                nursery.start_soon(open_row)
+            with trio.fail_after(HANG_SECONDS):
+                while control.calls("C_Decrypt") == before:  # noqa: ASYNC110  (it is another process that calls)
+                    await trio.sleep(0.02)
+            await alice.ask(CHECKPOINT, Checkpointed, epoch=epoch)
+            os.kill(process_of(alice), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("function", ["C_Initialize", "C_OpenSession", "C_Login"])
 async def test_a_hang_while_connecting_is_ended_too(
     committee: Committee, faulty: tuple[Node, fault.Control], function: str
