@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from daemon.events import timestamp
-from daemon.network.peers import count_pins
 from daemon.session import SessionType
 from daemon.share import ShareStatus
 from daemon.systemd import tell_systemd, watchdog_seconds
@@ -49,7 +48,8 @@ async def _reasons(desk: Desk) -> AsyncIterator[str]:
     else:
         for problem in filter(None, (status.chain_problem, status.pins_problem)):
             yield problem
-    if not desk.settings.custodian.plain and not count_pins(await desk.store.pins()):
+    pins = await desk.store.pins()
+    if not desk.settings.custodian.plain and (pins is None or not pins.count):
         yield "no peers are pinned yet; pin them with `tssctl peers add`"
     if desk.store.problem:
         yield desk.store.problem

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 # Before anything else brings libcrypto up: only then does what it allocates for our keys lie in the arena.
 from tss_cffi import ArenaUnavailable, open_arena
+from tss_cffi.channel import libcrypto_locked
 
 import argparse
 import logging
@@ -212,6 +213,10 @@ def run(options: argparse.Namespace) -> None:
         become_owner_of(policy.state_directory)
     harden(follow_parent=options.fd is not None)
     open_arena((OPERATOR_MIB if options.operator else policy.arena_mib) * 1024 * 1024)
+    if not libcrypto_locked():
+        raise ArenaUnavailable(
+            "libcrypto was in use before our core was loaded: its copies of our keys could be swapped"
+        )
     threads = policy.threads or os.cpu_count() or 1
     watchdog = Watchdog(policy.hsm_call_seconds)
     vault = Vault(policy, watchdog, may_ask=not options.restarted, operator=options.operator)

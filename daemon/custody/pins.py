@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from daemon.custody.refusal import Refusal
 from daemon.custody.state import replace_file
-from daemon.custody.wire import Pin, Pins, SignedPins
+from daemon.custody.wire import PIN_LIST_HEAD, Pin, Pins, SignedPins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ def successor_body(present: bytes, successor: bytes) -> bytes:
 
 def encode_list(number: int, pins: tuple[Pin, ...]) -> bytes:
     """The list as it is signed."""
-    parts = [struct.pack(">BQH", VERSION, number, len(pins))]
+    parts = [PIN_LIST_HEAD.pack(VERSION, number, len(pins))]
     for pin in sorted(pins, key=lambda pin: pin.node):
         parts += [_string(pin.node), pin.identity, struct.pack(">H", len(pin.patterns))]
         parts += [_string(pattern) for pattern in sorted(pin.patterns)]

@@ -11,6 +11,7 @@ committees that the custodian's own policy lists as plain.
 
 from __future__ import annotations
 
+import struct
 from typing import Final, Literal
 
 import msgspec
@@ -20,6 +21,9 @@ CALL_MAX: Final = 1024 * 1024
 """Bytes of a call; the largest carries a router payload or a row with its confirmations."""
 REPLY_MAX: Final = 16 * 1024 * 1024
 """Bytes of a reply; the largest has 31 sealed copies of a message of 256 KiB."""
+
+PIN_LIST_HEAD: Final = struct.Struct(">BQH")
+"""What a list of pins begins with: its version, its number, how many there are."""
 
 ProtocolName = Literal["gg18-v2", "gg18-v3"]
 ChannelName = Literal["sealed", "plain"]
@@ -108,6 +112,12 @@ class SignedPins(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     body: bytes
     signature: bytes
+
+    @property
+    def count(self) -> int:
+        """How many pins it says it has. Who they are only the custodian can tell."""
+        count: int = PIN_LIST_HEAD.unpack_from(self.body)[2] if len(self.body) >= PIN_LIST_HEAD.size else 0
+        return count
 
 
 class OutFrame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -8,10 +8,9 @@ whether tssd runs or not: it is read afresh for every ceremony.
 
 from __future__ import annotations
 
-import struct
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from daemon.custody import wire
 from daemon.shares import audit
@@ -28,18 +27,6 @@ class Peers:
     number: int
     pins: tuple[wire.Pin, ...]
     identity: bytes
-
-
-_HEAD: Final = struct.Struct(">BQH")
-"""What a list begins with (daemon/custody/pins.py): its version, its number, how many pins there are."""
-
-
-def count_pins(signed: wire.SignedPins | None) -> int:
-    """How many pins a list says it has. Who they are only the custodian can tell."""
-    if signed is None or len(signed.body) < _HEAD.size:
-        return 0
-    count: int = _HEAD.unpack_from(signed.body)[2]
-    return count
 
 
 def load_pins(database: Path) -> wire.SignedPins | None:

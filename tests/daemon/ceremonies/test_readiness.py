@@ -12,7 +12,6 @@ import trio
 from daemon.custody.pins import encode_list
 from daemon.custody.wire import Pin, SignedPins
 from daemon.errors import Busy
-from daemon.network.peers import count_pins
 from daemon.session import SessionStatus
 from tests.daemon.ceremonies.committee import NAMES, open_committee
 
@@ -101,9 +100,8 @@ async def test_a_plain_committee_needs_no_pins(template: Template, tmp_path: Pat
 def test_pins_are_counted_by_their_list() -> None:
     pin = Pin(node="bob", identity=b"\2" + bytes(32), patterns=("bob-*", "robert-phone"))
     for pins in ((), (pin,), (pin, Pin(node="carol", identity=b"\3" + bytes(32), patterns=("carol-x",)))):
-        assert count_pins(SignedPins(body=encode_list(7, pins), signature=bytes(64))) == len(pins)
-    assert count_pins(None) == 0
-    assert count_pins(SignedPins(body=b"", signature=b"")) == 0
+        assert SignedPins(body=encode_list(7, pins), signature=bytes(64)).count == len(pins)
+    assert SignedPins(body=b"", signature=b"").count == 0
 
 
 async def test_a_neighbour_that_is_away_is_noted_until_it_is_back(template: Template, tmp_path: Path) -> None:

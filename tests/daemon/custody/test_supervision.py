@@ -20,6 +20,7 @@ import trio
 import trio.testing
 
 from daemon.custody.client import (
+    REFUSED_STATUS,
     Connect,
     Custodian,
     CustodianGone,
@@ -232,6 +233,25 @@ async def test_what_cannot_start_says_so(tmp_path: Path, capfd: pytest.CaptureFi
         async with open_custodian(Spawn(config=node.config)):  # not --trusted-config, and everything is ours
             raise AssertionError
     assert "must not be able to write" in capfd.readouterr().err
+
+
+def test_a_custodian_whose_libcrypto_was_in_use_before_its_core_does_not_start(tmp_path: Path) -> None:
+    node = make_node(tmp_path / "alice", "alice-server")
+    program = "import ssl; from daemon.custody import custodian; custodian.main()"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        where = ["--config", str(node.config), "--fd", str(theirs.fileno()), "--trusted-config"]
+        ended = subprocess.run(
+            [sys.executable, "-c", program, *where],
+            cwd=ROOT,
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=CRASH_SECONDS,
+            check=False,
+        )
+    assert ended.returncode == REFUSED_STATUS
+    assert "libcrypto was in use before our core was loaded" in ended.stderr
 
 
 async def test_a_custodian_gives_up_what_it_does_not_need(committee: Committee) -> None:
