@@ -142,11 +142,10 @@ class SealedBlob:
             yield "a chunk before the last is not full"
         if not 0 < last <= CHUNK_BYTES:
             yield "the last chunk has an odd size"
-        for chunk in self.chunks:
-            if len(chunk.iv) not in IV_BYTES:
-                yield "odd iv size"
-            if len(chunk.auth_tag) != TAG_BYTES:
-                yield "odd authTag size"
+        if any(len(chunk.iv) not in IV_BYTES for chunk in self.chunks):
+            yield "odd iv size"
+        if any(len(chunk.auth_tag) != TAG_BYTES for chunk in self.chunks):
+            yield "odd authTag size"
         if len({chunk.iv for chunk in self.chunks}) != len(self.chunks):
             yield "two chunks have the same iv"
 

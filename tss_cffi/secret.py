@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, Final, NamedTuple, NoReturn, Self
 
 from ._core import ffi, lib
 from .errors import SIZE_MAX, ArenaUnavailable, Status, check, in_range
+
+WIPED: Final = "these secret bytes were wiped already"
 
 
 class Usage(NamedTuple):
@@ -72,7 +74,7 @@ class SecretBytes:
     def handle(self) -> Any:  # noqa: ANN401 - cffi pointers have no type
         """The C object; ValueError once closed."""
         if self._handle is None:
-            raise ValueError("these secret bytes were wiped already")
+            raise ValueError(WIPED)
         return self._handle
 
     @property
@@ -81,6 +83,8 @@ class SecretBytes:
         return int(ffi.cast("uintptr_t", lib.tss_secret_data(self.handle)))
 
     def __len__(self) -> int:
+        if self._handle is None:
+            raise ValueError(WIPED)
         return self._length
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
 """The secret side's process: HSM, shares and protocol rounds behind the wall's typed frames.
 
 One thread reads calls and answers `GetStatus`; workers carry out the others, one for each core, the calls of one
-ceremony in their order, with others beside them for what belongs to no ceremony; two more keep the HSM and watch for
-calls that hang. There is no network here, no database and no path that a request could name. When the connection ends
-the process ends, and with it everything it held.
+ceremony in their order, with more beside them for what opens one stored share after another; two threads keep the HSM
+and watch for calls that hang. There is no network here, no database and no path that a request could name. When the
+connection ends the process ends, and with it everything it held.
 """
 # ruff: noqa: I001  (the core comes first, see below)
 
@@ -44,6 +44,8 @@ from daemon.custody.wire import (
     Answer,
     Broken,
     Call,
+    CheckConfirmations,
+    ConfirmRow,
     Failure,
     GetStatus,
     OpenAndCheck,
@@ -78,6 +80,10 @@ LISTEN_FD: Final = 3
 """The first descriptor that systemd hands over (sd_listen_fds(3))."""
 
 
+BY_ROW: Final = (CheckConfirmations, ConfirmRow, OpenAndCheck, Reseal)
+"""What is asked about one stored share after another, and belongs to no ceremony that is held here."""
+
+
 class Requests(Protocol):
     """What carries calls out."""
 
@@ -91,7 +97,7 @@ class Requests(Protocol):
 class Connection:
     """The one connection, to tssd."""
 
-    def __init__(self, stream: socket.socket, requests: Requests, threads: int, row_threads: int) -> None:
+    def __init__(self, stream: socket.socket, requests: Requests, *, threads: int, row_threads: int) -> None:
         stream.settimeout(None)
         self._stream = stream
         self._requests = requests
@@ -119,7 +125,7 @@ class Connection:
             log.info("the connection to tssd ended", problem=str(error))
 
     def _workers_for(self, request: Request) -> Workers:
-        if isinstance(request, OpenAndCheck | Reseal):
+        if isinstance(request, BY_ROW):
             return self._rows
         return self._preparing if isinstance(request, Prepare) else self._workers
 
@@ -215,9 +221,9 @@ def run(options: argparse.Namespace) -> None:
     open_arena((OPERATOR_MIB if options.operator else policy.arena_mib) * 1024 * 1024)
     if not libcrypto_locked():
         raise ArenaUnavailable(
-            "libcrypto was in use before our core was loaded: its copies of our keys could be swapped"
+            "libcrypto was in use before our core was loaded, and its copies of our keys could be swapped: start us in "
+            "a Python where nothing loads it first (a .pth file or a sitecustomize that imports ssl or hashlib)"
         )
-    threads = policy.threads or os.cpu_count() or 1
     watchdog = Watchdog(policy.hsm_call_seconds)
     vault = Vault(policy, watchdog, may_ask=not options.restarted, operator=options.operator)
     requests: Requests
@@ -233,7 +239,7 @@ def run(options: argparse.Namespace) -> None:
     if not options.operator:
         vault.start()
     settle_memory()
-    Connection(stream, requests, threads, 1 if vault.in_process else threads).serve()
+    Connection(stream, requests, threads=vault.threads, row_threads=vault.row_threads).serve()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -54,6 +54,8 @@ T = TypeVar("T")
 
 PROBE_SECONDS: Final = 10.0
 """Between proofs that an idle token works; some drop sessions after 15 s of silence."""
+OTHER_THREADS: Final = 2
+"""That ask the token besides: the keeper, and who seals pre-parameters."""
 RETRY_SECONDS: Final = 1.0
 CONNECT_CALLS: Final = 1.5
 """A connect, of many calls, may take so many times as long as one."""
@@ -115,6 +117,11 @@ class Vault:
         self._connecting = threading.Lock()
         """Held while connecting and while keys are made: a reconnect in between would pull the token away."""
         self._status: TokenStatus | None = None
+        self.threads = policy.threads or os.cpu_count() or 1
+        """For ceremonies, which compute for the most part."""
+        profile = PROFILES.get(policy.profile)  # one that does not exist is refused where the token is opened
+        self.row_threads = 1 if profile is not None and profile.in_process else self.threads
+        """For what opens rows, beside them: the token's work for the most part."""
         self._settings = TokenSettings(
             module_path=policy.module_path,
             token_label=policy.token_label,
@@ -122,19 +129,13 @@ class Vault:
             profile=policy.profile,
             recovery_key=read_recovery_key(policy),
             init_string=policy.module_arguments or None,
-            sessions=2 * (policy.threads or os.cpu_count() or 1) + 1,
+            sessions=self.threads + self.row_threads + OTHER_THREADS,
         )
 
     @property
     def status(self) -> TokenStatus | None:
         """What the token said when it was last connected; None before."""
         return self._status
-
-    @property
-    def in_process(self) -> bool:
-        """Whether the module gains nothing from several threads."""
-        profile = PROFILES.get(self._policy.profile)  # one that does not exist is refused where the token is opened
-        return profile is not None and profile.in_process
 
     @property
     def recovery_fingerprint(self) -> bytes:
@@ -225,9 +226,9 @@ class Vault:
         self._run("making a KEK", make)
 
     def _run(self, what: str, call: Callable[[Token], T], *, keyless: bool = False) -> T:
-        token = self._token
-        if token is None or not (keyless or self.state == "ready"):
-            raise Refusal(self.state if self.state in {"locked", "credential"} else "token", self.reason)
+        token, state = self._token, self.state
+        if token is None or not (keyless or state == "ready"):
+            raise Refusal(state if state in {"locked", "credential"} else "token", self.reason)
         self.operations += 1
         try:
             with self._watchdog.watching(what):
@@ -319,8 +320,11 @@ class Vault:
 
     def _lose(self) -> None:
         """Ask nothing more of a token that failed; the keeper opens it again."""
-        self._set("token", "the HSM failed and is being opened again", only_from="ready")
-        self._lost.set()
+        try:
+            # First: a keeper that woke before it would have set `ready` already, and never looked again.
+            self._set("token", "the HSM failed and is being opened again", only_from="ready")
+        finally:
+            self._lost.set()
 
     def _pin_to_try(self) -> Pin | None:
         """The PIN, unless the token refused this very one."""
@@ -365,9 +369,10 @@ class Vault:
         with self._stating:
             if only_from is not None and self.state != only_from:
                 return
-            if (state, reason) != (self.state, self.reason):
-                log.info("HSM", state=state, reason=reason)
-            self.state, self.reason = state, reason
+            before, now = (self.state, self.reason), (state, reason)
+            self.state, self.reason = now
+        if now != before:  # told without the lock: standard error may be full, or gone
+            log.info("HSM", state=state, reason=reason)
 
 
 def connect_calls(seconds: int) -> float:

@@ -164,6 +164,16 @@ def test_secret_length(length: int) -> None:
     assert caught.value.argument == "len"
 
 
+def test_a_secret_that_was_wiped_has_neither_place_nor_length() -> None:
+    secret = core.SecretBytes(32)
+    assert len(secret) == 32
+    secret.close()
+    for use in (len, lambda wiped: wiped.address, lambda wiped: wiped.handle):
+        with pytest.raises(ValueError, match="wiped already"):
+            use(secret)
+    assert repr(secret) == "<SecretBytes, wiped>"
+
+
 def test_the_arena_is_made_once_and_left_empty(share: Share) -> None:
     with pytest.raises(core.Misuse) as caught:
         core.open_arena(2 * 1024 * 1024)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daemon.custody import state as memory
+from daemon.custody import vault as vault_module
 from daemon.custody.policy import read_policy
 from daemon.custody.refusal import Refusal
 from daemon.custody.state import State
@@ -75,6 +76,24 @@ def test_a_token_that_failed_is_asked_nothing_more_before_the_keeper_has_even_wo
         assert caught.value.kind == "token"
     assert asked == ["once"]
     assert (vault.state, vault._lost.is_set()) == ("token", True)
+    assert vault._note(token)
     vault._away(CredentialRefused("wrong"))  # what the keeper found out is not overwritten by a call that ends late
     vault._lose()
     assert vault.state != "token"
+
+
+def test_a_loss_is_felt_even_where_the_log_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = make_node(tmp_path / "alice", "alice-server")
+    vault: Any = Vault(read_policy(node.config, trusted=True), Watchdog(5), may_ask=False)
+    vault._token = token = Connected()
+    assert vault._note(token)
+
+    def gone(*_: object, **__: object) -> None:
+        assert vault.state == "token"
+        assert not vault._lost.is_set()  # a keeper that woke now would be done before the state was set
+        raise BrokenPipeError
+
+    monkeypatch.setattr(vault_module, "log", SimpleNamespace(info=gone))
+    with pytest.raises(BrokenPipeError):
+        vault._lose()
+    assert (vault.state, vault._lost.is_set()) == ("token", True)

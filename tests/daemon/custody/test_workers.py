@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -71,6 +73,78 @@ def test_a_lane_does_not_keep_the_others_waiting() -> None:
     workers.put(beside.set)
     assert beside.wait(SECONDS)
     gate.set()
+
+
+def test_whoever_was_busy_last_is_called_first() -> None:
+    workers, done = Workers(3, "worker"), SimpleQueue[int]()
+    gates = [threading.Event() for _ in range(3)]
+
+    def wait(number: int) -> None:
+        gates[number].wait(SECONDS)
+        done.put(threading.get_ident())
+
+    for number in range(3):
+        workers.put(partial(wait, number))
+    for number in range(3):
+        gates[number].set()
+        last = done.get(timeout=SECONDS)
+        idle(workers, number + 1)
+    for _ in range(10):
+        workers.put(lambda: done.put(threading.get_ident()))
+        assert done.get(timeout=SECONDS) == last
+        idle(workers, 3)
+
+
+def test_a_lane_with_much_to_do_lets_the_others_in_between() -> None:
+    workers, long, gate = Workers(1, "worker"), Lane(), threading.Event()
+    order: SimpleQueue[str] = SimpleQueue()
+
+    def hold() -> None:
+        gate.wait(SECONDS)
+
+    workers.put(hold)
+    for _ in range(3):
+        workers.put(lambda: order.put("long"), long)
+    workers.put(lambda: order.put("other"))
+    gate.set()
+    assert [order.get(timeout=SECONDS) for _ in range(4)] == ["long", "other", "long", "long"]
+
+
+def test_nothing_is_lost_or_done_twice_at_once_however_the_threads_are_switched() -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        workers, lanes, done = Workers(3, "worker"), [Lane() for _ in range(5)], SimpleQueue[tuple[int, int]]()
+        inside = [threading.Lock() for _ in lanes]
+
+        def job(lane: int, number: int) -> None:
+            assert inside[lane].acquire(blocking=False)
+            done.put((lane, number))
+            inside[lane].release()
+
+        def produce(lane: int) -> None:
+            for number in range(2000):
+                workers.put(partial(job, lane, number), lanes[lane])
+
+        producers = [threading.Thread(target=produce, args=(lane,)) for lane in range(len(lanes))]
+        for producer in producers:
+            producer.start()
+        for producer in producers:
+            producer.join(SECONDS)
+        seen: list[list[int]] = [[] for _ in lanes]
+        for _ in range(2000 * len(lanes)):
+            lane, number = done.get(timeout=SECONDS)
+            seen[lane].append(number)
+        assert seen == [list(range(2000))] * len(lanes)
+    finally:
+        sys.setswitchinterval(before)
+
+
+def idle(workers: Workers, count: int) -> None:
+    """Return when so many threads have nothing to do: they say so after their job."""
+    until = time.monotonic() + SECONDS
+    while len(workers._idle) < count:
+        assert time.monotonic() < until
 
 
 class Interrupted:
