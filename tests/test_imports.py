@@ -109,3 +109,38 @@ def test_the_daemons_process_has_neither_loaded() -> None:
     code = "import sys, daemon.__main__; print({m.split('.')[0] for m in sys.modules} & {'hsm', 'tss_cffi', 'pkcs11'})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.strip() == "set()"
+
+
+PLUGIN = """
+class Plugin:
+    def new_schema_validator(self, *_, **__):
+        return None, None, None
+
+plugin = Plugin()
+print("loaded")
+"""
+
+
+@pytest.mark.parametrize(("program", "says"), [(f"import {PROCESS}", ""), ("import pydantic", "loaded\n")])
+def test_no_plugin_of_a_librarys_gets_into_the_custodian(tmp_path: Path, program: str, says: str) -> None:
+    """Any package that is installed may bring one; pydantic loads them when the first model is made."""
+    (tmp_path / "stranger.py").write_text(PLUGIN)
+    about = tmp_path / "stranger-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[pydantic]\nstranger = stranger:plugin\n")
+    model = f"{program}\nfrom pydantic import BaseModel\nclass Model(BaseModel): pass\n"
+    said = subprocess.run(
+        [sys.executable, "-c", model],
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    assert said == says
+
+
+def test_the_custodian_loads_no_terminals_colours_and_no_other_loop() -> None:
+    program = f"import {PROCESS}, sys; print(*sorted({{'asyncio', 'rich', 'structlog', 'trio'}} & sys.modules.keys()))"
+    said = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, check=True, text=True).stdout
+    assert said == "\n"

@@ -14,7 +14,6 @@ from tss_cffi import ArenaUnavailable, open_arena
 from tss_cffi.channel import libcrypto_locked
 
 import argparse
-import logging
 import os
 import socket
 import struct
@@ -25,9 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-import structlog
-
 from daemon.collector import settle_memory
+from daemon.custody import log
 from daemon.custody.hardening import become_owner_of, harden
 from daemon.custody.operation import OperatorRequests
 from daemon.custody.pins import PinBook
@@ -62,8 +60,6 @@ from daemon.systemd import tell_systemd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-log = structlog.get_logger(__name__)
 
 REFUSED_STATUS: Final = 78
 """Exit status (EX_CONFIG): it cannot start until somebody changes something."""
@@ -120,7 +116,7 @@ class Connection:
                 else:
                     self._reply(call, Failure(kind="busy", message="too many calls at a time", field=""))
         except Broken as error:
-            log.error("tssd broke the wall's rules", problem=str(error))  # noqa: TRY400  (no place in code is to blame)
+            log.error("tssd broke the wall's rules", problem=str(error))
         except OSError as error:
             log.info("the connection to tssd ended", problem=str(error))
 
@@ -154,7 +150,7 @@ class Connection:
     def _carry_out(self, call: Call) -> Answer:
         try:
             return self._requests.answer(call.request, call.now_ms)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (what nobody expected is told, and answered as a defect)
             refusal = refusal_of(error)
             if refusal is None:
                 name = type(call.request).__name__
@@ -244,21 +240,11 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `tssd-custodian`."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,  # the text alone: no variables' values
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )
     options = parsed(arguments)
     try:
         run(options)
     except (PolicyRefused, StateRefused, ArenaUnavailable) as error:
-        log.error("the custodian cannot start", problem=str(error))  # noqa: TRY400  (no place in code is to blame)
+        log.error("the custodian cannot start", problem=str(error))
         sys.stderr.flush()
         if options.fd is None:
             time.sleep(REFUSED_SECONDS)

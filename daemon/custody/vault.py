@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
+from daemon.custody import log
 from daemon.custody.policy import PinCredential, PinFile, PolicyRefused
 from daemon.custody.refusal import Refusal
 from daemon.custody.state import StateRefused
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from daemon.custody.watchdog import Watchdog
     from hsm import CredentialIdentity, SealedBlob, SealHeader, TokenStatus
     from hsm.doctor import Report
-
-log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -245,7 +243,7 @@ class Vault:
     def _live(self) -> None:
         try:
             self._keep()
-        except Exception:
+        except Exception:  # noqa: BLE001  (whatever it is: it is told, and the process ends)
             # Nobody else would bring the HSM back.
             log.exception("the keeper of the HSM met a defect")
             os._exit(STALE_STATUS)
@@ -263,7 +261,7 @@ class Vault:
                 self._away(error)
                 self.settled.set()
                 if failures >= FRESH_PROCESS_TRIES and _module_is_ill(error) and self.idle():
-                    log.error("only a fresh process can help the module", reason=self.reason)  # noqa: TRY400
+                    log.error("only a fresh process can help the module", reason=self.reason)
                     os._exit(STALE_STATUS)
                 time.sleep(RETRY_SECONDS)
                 continue
