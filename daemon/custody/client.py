@@ -20,6 +20,7 @@ import trio
 
 from daemon.custody.wire import (
     HEADER_LENGTH,
+    RECEIVE_BYTES,
     REPLY_MAX,
     Answer,
     Broken,
@@ -59,7 +60,6 @@ BACKOFF_SECONDS: Final = (0.0, 0.1, 0.25, 0.5)
 REFUSED_STATUS: Final = 78
 """Exit status (EX_CONFIG) of a custodian that cannot start until somebody changes something."""
 REFUSED_SECONDS: Final = 5.0
-RECEIVE_BYTES: Final = 64 * 1024
 
 
 class CustodyFailure(Exception):

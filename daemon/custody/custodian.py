@@ -17,7 +17,6 @@ import argparse
 import os
 import socket
 import struct
-import sys
 import threading
 import time
 from functools import partial
@@ -39,6 +38,7 @@ from daemon.custody.watchdog import Watchdog
 from daemon.custody.wire import (
     CALL_MAX,
     HEADER_LENGTH,
+    RECEIVE_BYTES,
     Answer,
     Broken,
     Call,
@@ -69,13 +69,9 @@ OPERATOR_MIB: Final = 1
 """Locked memory where there are no ceremonies: a terminal's limit is lower than the unit's."""
 CALLS_MAX: Final = 1024
 """Calls under way at a time; more are answered `busy` unread."""
-RECEIVE_BYTES: Final = 64 * 1024
-"""A row and more. What is much larger the C library would map and unmap for each call."""
 PREPARING_NICE: Final = 10
 LISTEN_FD: Final = 3
 """The first descriptor that systemd hands over (sd_listen_fds(3))."""
-
-
 BY_ROW: Final = (CheckConfirmations, ConfirmRow, OpenAndCheck, Reseal)
 """What is asked about one stored share after another, and belongs to no ceremony that is held here."""
 
@@ -245,11 +241,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run(options)
     except (PolicyRefused, StateRefused, ArenaUnavailable) as error:
         log.error("the custodian cannot start", problem=str(error))
-        sys.stderr.flush()
         if options.fd is None:
             time.sleep(REFUSED_SECONDS)
         os._exit(REFUSED_STATUS)
-    sys.stderr.flush()
     # At once: workers may be inside the HSM or the core, and the kernel clears what it takes back.
     os._exit(0)
 

@@ -22,6 +22,8 @@ CALL_MAX: Final = 1024 * 1024
 REPLY_MAX: Final = 16 * 1024 * 1024
 """Bytes of a reply; the largest has 31 sealed copies of a message of 256 KiB."""
 
+RECEIVE_BYTES: Final = 64 * 1024
+"""Read at once: a row and more. What is much larger the C library would map and unmap for each read."""
 PIN_LIST_HEAD: Final = struct.Struct(">BQH")
 """What a list of pins begins with: its version, its number, how many there are."""
 
